@@ -1,0 +1,122 @@
+# vecfs: one make process; every directory adds its lists in a module.mk.
+#
+#   make                 the daemon and the tools (build/release/bin)
+#   make check           every test
+#   make VARIANT=asan    another build: release debug asan tsan cov fuzz
+#   make V=1             show the commands
+#   make MODULES="base wal" check-wal     one module and its tests alone
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := all
+
+VERSION := 0.1.0
+VARIANT ?= release
+O ?= build
+OUT := $(O)/$(VARIANT)
+BIN := $(OUT)/bin
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR := ar
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
+	-Wundef -fno-common
+ifdef WERROR
+WARN += -Werror
+endif
+
+OPT_release := -O2 -g
+OPT_debug := -O0 -g -DVX_DEBUG
+OPT_asan := -O1 -g -DVX_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-fno-omit-frame-pointer
+OPT_tsan := -O1 -g -DVX_DEBUG -fsanitize=thread -fno-omit-frame-pointer
+OPT_cov := -O0 -g --coverage
+OPT_fuzz := -O1 -g -DVX_DEBUG -fsanitize=address,undefined,fuzzer-no-link \
+	-fno-sanitize-recover=undefined
+ifeq ($(VARIANT),fuzz)
+CC := clang
+endif
+
+PKGS := libuv sqlite3 liburing libxxhash raft jansson libzstd libprotobuf-c fuse3 libcurl
+# Recursive on purpose: pkg-config runs only for a target that compiles, so
+# 'make help' or 'make clean' work on a machine with nothing installed.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)) -linih)$(PKG_LIBS)
+
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVECFS_VERSION='"$(VERSION)"' \
+	$(OPT_$(VARIANT)) $(WARN) -Ilib -I$(OUT)/gen -MMD -MP $(PKG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(OPT_$(VARIANT)) $(LDFLAGS)
+ALL_LIBS = $(PKG_LIBS) -lm -lpthread $(LIBS)
+
+# --- lists -----------------------------------------------------------------
+MODULES ?= base simd codec embed wal rpc client raft hnsw index store query cluster
+LIB_SRCS :=
+DAEMON_SRCS :=
+CLI_COMMON_SRCS :=
+CLI_PROGS :=
+TESTS :=
+GEN_HDRS :=
+GEN_SRCS :=
+include $(foreach m,$(MODULES),$(wildcard lib/$(m)/module.mk))
+include $(wildcard proto/module.mk daemon/module.mk cli/module.mk)
+include $(foreach m,$(MODULES),$(wildcard tests/$(m)/module.mk))
+include $(wildcard tests/module.mk fuzz/module.mk bench/module.mk man/module.mk)
+
+LIB := $(OUT)/libvecfs.a
+LIB_OBJS := $(LIB_SRCS:%.c=$(OUT)/%.o) $(GEN_SRCS:%.c=%.o)
+DAEMON_OBJS := $(DAEMON_SRCS:%.c=$(OUT)/%.o)
+CLI_COMMON_OBJS := $(CLI_COMMON_SRCS:%.c=$(OUT)/%.o)
+TEST_BINS := $(TESTS:%=$(OUT)/tests/%)
+
+.PHONY: all lib clean
+all: $(if $(DAEMON_SRCS),$(BIN)/vecfsd) $(CLI_PROGS:%=$(BIN)/%)
+lib: $(LIB)
+
+$(OUT)/%.o: %.c $(GEN_HDRS)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(basename $<))) -c -o $@ $<
+
+$(OUT)/gen/%.o: $(OUT)/gen/%.c
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -w -c -o $@ $<
+
+$(LIB): $(LIB_OBJS)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(LIB_OBJS)
+
+$(BIN)/vecfsd: $(DAEMON_OBJS) $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(DAEMON_OBJS) $(LIB) $(ALL_LIBS)
+
+$(CLI_PROGS:%=$(BIN)/%): $(BIN)/%: $(OUT)/cli/%.o $(CLI_COMMON_OBJS) $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(CLI_COMMON_OBJS) $(LIB) $(ALL_LIBS)
+
+# A test is tests/MODULE/test_NAME.c; what it shares lies in TEST_COMMON_MODULE.
+.SECONDEXPANSION:
+$(TEST_BINS): $(OUT)/tests/%: $(OUT)/tests/%.o $$(patsubst %.c,$(OUT)/%.o,$$(TEST_COMMON_$$(firstword $$(subst /, ,$$*)))) $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) -lcmocka $(ALL_LIBS)
+
+# check-MODULE: the C tests of one module.
+CHECK_MODULES := $(sort $(foreach t,$(TESTS),$(firstword $(subst /, ,$(t)))))
+.PHONY: $(CHECK_MODULES:%=check-c-%)
+$(CHECK_MODULES:%=check-c-%): check-c-%: $$(filter $(OUT)/tests/$$*/%,$(TEST_BINS))
+	$(Q)for t in $^; do printf '  TEST    %s\n' "$$t"; \
+		VECFS_TEST_DATA=tests/data "$$t" || exit 1; done
+
+clean:
+	rm -rf $(O)
+
+-include $(LIB_OBJS:.o=.d) $(DAEMON_OBJS:.o=.d) $(CLI_COMMON_OBJS:.o=.d) \
+	$(CLI_PROGS:%=$(OUT)/cli/%.d) $(TEST_BINS:=.d)

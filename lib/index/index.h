@@ -1,0 +1,135 @@
+/* index.h - the index over one slice: any kind behind one table.
+ *
+ * An index sees slots: places in the slice's vector files, numbered from 0,
+ * appended in order and never reused within a generation.  For each slot it
+ * keeps a code; a slot is first in the *tail* (scanned on codes by every
+ * search), then linked into the structure.  So a search sees every slot below
+ * its view, whether linked or not.
+ *
+ *	index_new(&params, &host, &ix)
+ *	index_append(ix, first, n, vecs)     apply worker: codes; now in the tail
+ *	index_link(ix, max)                  index workers, in parallel: tail -> graph
+ *	index_search(ix, &query, hits, &n)   anyone: graph + tail + exact rerank
+ *
+ * Distances are the metric's: cosine distance 1 - cos, *squared* L2 inside the
+ * index (hits carry the true distance: L2 = sqrt), negative inner product.
+ * Smaller is closer.  Ties are ordered by slot.
+ *
+ * Threads: index_append and index_load by one thread at a time (the apply
+ * worker); index_link by any number; index_search by any number at any time,
+ * without locks; index_save excludes index_link while it copies.
+ */
+#ifndef VECFS_INDEX_INDEX_H
+#define VECFS_INDEX_INDEX_H
+
+#include "base/base.h"
+#include "base/disk.h"
+#include "base/err.h"
+
+/* Where full-precision vectors come from: the store's mapped files. */
+struct index_host {
+	/* 'dim' floats of a slot < the appended count; valid until the index is freed.
+	 * NULL: the block is damaged or unreadable (the slot is then left out). */
+	const float *(*vector)(void *ctx, uint32_t slot);
+	void *ctx;
+};
+
+struct index_params {
+	const char *kind; /* "hnsw" (default, NULL) or "flat" */
+	enum vx_metric metric;
+	uint32_t dim;
+	uint32_t m;		  /* links per node and layer (2m on layer 0); 0: 16 */
+	uint32_t ef_construction; /* 0: 200 */
+	const char *quant;	  /* "sq8" (default, NULL) or "none" */
+	uint64_t seed;		  /* levels */
+};
+
+struct index;
+
+VX_MUST_CHECK
+int index_new(const struct index_params *p, const struct index_host *host, struct index **ret);
+void index_free(struct index *ix);
+
+/* Encodes slots first..first+n-1 ('vecs' n x dim, borrowed); first == appended count.
+ * -ENOMEM, and then nothing was appended. */
+VX_MUST_CHECK
+int index_append(struct index *ix, uint32_t first, uint32_t n, const float *vecs);
+
+/* A slot will never be visible again: it need not be linked (tail) and counts as dead
+ * for stat.  Searches still ask 'visible'. */
+void index_forget(struct index *ix, uint32_t slot);
+
+/* Links up to 'max' slots of the tail.  Returns how many were linked or skipped, 0
+ * when the tail is empty (or others hold what is left of it), or a negative errno. */
+VX_MUST_CHECK
+int index_link(struct index *ix, uint32_t max);
+
+uint32_t index_appended(const struct index *ix);
+/* Every slot below this is linked: the tail is [linked, appended). */
+uint32_t index_linked(const struct index *ix);
+
+struct index_hit {
+	uint32_t slot;
+	float distance;
+};
+
+struct index_query {
+	const float *vec; /* dim */
+	uint32_t k;
+	uint32_t ef;	 /* 0: the kind's default for recall@10 >= 0.95 */
+	bool exact;	 /* scan everything at full precision */
+	uint32_t nslots; /* the view: slots at or above are not looked at */
+	/* Whether a slot may be returned (alive in the view, passes the filter); NULL: all. */
+	bool (*visible)(void *ctx, uint32_t slot);
+	void *visible_ctx;
+	/* Polled now and then; true stops the search with -EINTR.  NULL: never. */
+	bool (*stop)(void *ctx);
+	void *stop_ctx;
+};
+
+struct index_search_stat {
+	uint32_t hops;	    /* nodes expanded */
+	uint32_t distances; /* code distances computed in the graph */
+	uint32_t tail;	    /* slots scanned in the tail */
+	uint32_t reranked;
+};
+
+/* Fills hits[0..*ret_n-1], nearest first, at most k ('hits' has room for k).  k visible
+ * slots are returned whenever the view has them, whatever ef is.
+ * -ENOMEM, -EINTR.  'stat' may be NULL. */
+VX_MUST_CHECK
+int index_search(struct index *ix, const struct index_query *q, struct index_hit *hits,
+	uint32_t *ret_n, struct index_search_stat *stat);
+
+/* Writes a checkpoint (graph and codes, checksummed; docs/format.md) to a new file
+ * 'path', synced.  'tag' is the caller's (generation, applied index) pair. */
+struct index_tag {
+	uint64_t generation;
+	uint64_t applied;
+};
+VX_MUST_CHECK
+int index_save(struct index *ix, struct disk *disk, const char *path, struct index_tag tag,
+	struct vx_err *err);
+
+/* Loads a checkpoint into a fresh index.  -EUCLEAN (damaged), -ESTALE (other parameters),
+ * -ENOENT: the index is then still fresh and usable. */
+VX_MUST_CHECK
+int index_load(struct index *ix, struct disk *disk, const char *path, struct index_tag *ret_tag,
+	struct vx_err *err);
+
+/* Validates the structure: link targets, levels, bounds, reachability of every linked
+ * slot from the entry point.  -EUCLEAN with the first finding.  Excludes index_link. */
+VX_MUST_CHECK
+int index_check(struct index *ix, struct vx_err *err);
+
+struct index_stats {
+	uint32_t appended, linked, dead;
+	uint64_t memory_bytes; /* codes + links + bookkeeping */
+	uint64_t code_bytes, link_bytes;
+	uint32_t max_level;
+	uint32_t ef_default;
+	const char *kind, *quant, *simd;
+};
+void index_stat(const struct index *ix, struct index_stats *ret);
+
+#endif

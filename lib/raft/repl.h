@@ -1,0 +1,109 @@
+/* repl.h - replicated groups: libraft behind our log, our network and a guard.
+ *
+ * One 'struct repl' owns every Raft group of a node.  The core (repl_core.h, the
+ * adapter's own header) is a set of step functions over a 'struct repl_env' -- clock, randomness,
+ * timers, log, network, background work -- so that tests run N nodes in one
+ * process on virtual time through the same code.  This header is the real pump:
+ * a libuv loop on its own thread (the reactor) with the log writer behind it.
+ *
+ *	repl_open(&opts, &host_ops, host, &r, &err)    groups are loaded, not running
+ *	repl_start(r)                                  the loop thread runs
+ *	repl_propose(r, group, &p)                     any thread
+ *	repl_stop(r)
+ *
+ * A proposal that commits reaches host->apply on every node; whoever waits is
+ * answered from there (rule 13 of the guard), never from here.  A proposal that
+ * did not commit gets its 'failed' callback on the loop thread.
+ *
+ * Errors on the way: -EROFS no leader or no quorum, -ETIMEDOUT leadership lost:
+ * outcome unknown, -ENOSPC, -EIO log broken (the process then aborts: rule 6).
+ */
+#ifndef VECFS_RAFT_REPL_H
+#define VECFS_RAFT_REPL_H
+
+#include "base/base.h"
+#include "base/err.h"
+#include "wal/wal.h"
+
+/* What the host (lib/cluster) does.  Unless said otherwise: on the loop thread,
+ * must not block, must not call repl_* back. */
+struct repl_host_ops {
+	/* Entry 'index' is committed; called in order, once per index after start or
+	 * the mark.  'data' is borrowed: copy and enqueue. */
+	void (*apply)(void *host, uint32_t group, uint64_t index, uint64_t term, const void *data,
+		size_t len);
+	/* 'index' is committed and was a barrier or configuration entry. */
+	void (*watermark)(void *host, uint32_t group, uint64_t index);
+	/* Leadership or term changed. */
+	void (*role)(void *host, uint32_t group, bool is_leader, uint64_t term);
+	/* On a background thread: return only when the store has applied 'index' and is
+	 * durable by itself up to it (fdatasync, SQLite checkpoint).  A small manifest
+	 * for the log goes into 'manifest' (may stay empty).  0 or a negative errno;
+	 * -EAGAIN: try again later. */
+	int (*mark)(void *host, uint32_t group, uint64_t index, struct buf *manifest);
+	/* An installed snapshot: the store must become what 'manifest' names.  Unused
+	 * while a shard has one voter; own marks never get here (rule 11). */
+	int (*restore)(void *host, uint32_t group, uint64_t index, const void *manifest,
+		size_t len);
+};
+
+struct repl_opts {
+	struct disk *disk;
+	const char *wal_dir;
+	struct wal_opts wal;
+	uint64_t node_id;	     /* > 0; this node is the single voter of a new group */
+	uint32_t first_group;	     /* groups first..first+n_groups-1 exist; new ones bootstrap */
+	uint32_t n_groups;
+	uint64_t mark_bytes;	     /* mark a group once this much log gathered since; 0: 16 MiB */
+	uint64_t mark_interval_ms;   /* or this long while anything is unmarked; 0: 30,000 */
+};
+
+struct repl;
+
+/* Opens the log, loads every group, bootstraps new ones (this node sole voter). */
+VX_MUST_CHECK
+int repl_open(const struct repl_opts *opts, const struct repl_host_ops *ops, void *host,
+	struct repl **ret, struct vx_err *err);
+
+/* Starts loop and log writer.  Entries after each mark are applied again first;
+ * repl_ready() waits until every group has a leader and its replay was handed to apply. */
+VX_MUST_CHECK
+int repl_start(struct repl *r, struct vx_err *err);
+VX_MUST_CHECK
+int repl_ready(struct repl *r, uint64_t timeout_ms);
+
+/* Stops loop and log writer and frees all.  Proposals under way fail with -ETIMEDOUT.
+ * The host marks before, if it wants a quick start next time (repl_mark). */
+void repl_stop(struct repl *r);
+
+struct repl_proposal {
+	void *data; /* raft_malloc'd ('repl_alloc'); taken in any case */
+	size_t len; /* 1..VX_ENTRY_BYTES_MAX */
+	/* Not committed (as far as known); on the loop thread.  Not called on success. */
+	void (*failed)(struct repl_proposal *p, int status);
+	/* Optional, on the loop thread: the entry is committed and apply() was called. */
+	void (*committed)(struct repl_proposal *p);
+	struct repl_proposal *next; /* repl's */
+};
+
+/* Memory for proposals: freed by libraft. */
+void *repl_alloc(size_t n);
+
+/* Thread-safe.  'p' stays with repl until exactly one of its callbacks ran.  Per group, proposals
+ * are applied in submission order; what waits is coalesced into one append. */
+void repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p);
+
+/* Thread-safe, blocks: marks the group at its last applied index now. */
+VX_MUST_CHECK
+int repl_mark(struct repl *r, uint32_t group);
+
+struct repl_group_status {
+	bool is_leader;
+	uint64_t term, last_index, commit_index, applied_index, mark_index;
+	uint64_t unmarked_bytes;
+};
+/* Thread-safe. */
+int repl_group_stat(struct repl *r, uint32_t group, struct repl_group_status *ret);
+void repl_wal_stat(struct repl *r, struct wal_stats *ret);
+
+#endif
