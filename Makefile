@@ -50,7 +50,7 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CF
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)) -linih)$(PKG_LIBS)
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVECFS_VERSION='"$(VERSION)"' \
-	$(OPT_$(VARIANT)) $(WARN) -Ilib -I$(OUT)/gen -MMD -MP $(PKG_CFLAGS) $(CFLAGS)
+	$(OPT_$(VARIANT)) $(WARN) -Ilib -I. -I$(OUT)/gen -MMD -MP $(PKG_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(OPT_$(VARIANT)) $(LDFLAGS)
 ALL_LIBS = $(PKG_LIBS) -lm -lpthread $(LIBS)
 
@@ -94,7 +94,7 @@ $(LIB): $(LIB_OBJS)
 $(BIN)/vecfsd: $(DAEMON_OBJS) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(DAEMON_OBJS) $(LIB) $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(DAEMON_OBJS) $(LIB) $(DAEMON_LIBS) $(ALL_LIBS)
 
 $(CLI_PROGS:%=$(BIN)/%): $(BIN)/%: $(OUT)/cli/%.o $(CLI_COMMON_OBJS) $(LIB)
 	$(call say,LD,$@)
