@@ -1,0 +1,1 @@
+LIB_SRCS += $(addprefix lib/store/,entry.c)

@@ -1,0 +1,1 @@
+TESTS += store/test_entry
