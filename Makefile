@@ -1,7 +1,7 @@
 # vecfs: one make process; every directory adds its lists in a module.mk.
 #
 #   make                 the daemon and the tools (build/release/bin)
-#   make check           every test
+#   make check           every test (make help lists the parts)
 #   make VARIANT=asan    another build: release debug asan tsan cov fuzz
 #   make V=1             show the commands
 #   make MODULES="base wal" check-wal     one module and its tests alone
@@ -66,7 +66,8 @@ GEN_SRCS :=
 include $(foreach m,$(MODULES),$(wildcard lib/$(m)/module.mk))
 include $(wildcard proto/module.mk daemon/module.mk cli/module.mk)
 include $(foreach m,$(MODULES),$(wildcard tests/$(m)/module.mk))
-include $(wildcard tests/module.mk fuzz/module.mk bench/module.mk man/module.mk)
+include $(wildcard tests/module.mk tests/daemon/module.mk tests/mount/module.mk \
+	tests/cli/module.mk fuzz/module.mk bench/module.mk man/module.mk)
 
 LIB := $(OUT)/libvecfs.a
 LIB_OBJS := $(LIB_SRCS:%.c=$(OUT)/%.o) $(GEN_SRCS:%.c=%.o)
@@ -75,7 +76,7 @@ CLI_COMMON_OBJS := $(CLI_COMMON_SRCS:%.c=$(OUT)/%.o)
 TEST_BINS := $(TESTS:%=$(OUT)/tests/%)
 
 .PHONY: all lib clean
-all: $(if $(DAEMON_SRCS),$(BIN)/vecfsd) $(CLI_PROGS:%=$(BIN)/%)
+all: $(if $(DAEMON_SRCS),$(BIN)/vecfsd) $(CLI_PROGS:%=$(BIN)/%) ## the daemon and the tools, in $(OUT)/bin
 lib: $(LIB)
 
 $(OUT)/%.o: %.c $(GEN_HDRS)
@@ -115,8 +116,23 @@ $(CHECK_MODULES:%=check-c-%): check-c-%: $$(filter $(OUT)/tests/$$*/%,$(TEST_BIN
 	$(Q)for t in $^; do printf '  TEST    %s\n' "$$t"; \
 		VECFS_TEST_DATA=tests/data "$$t" || exit 1; done
 
-clean:
+.PHONY: demo help dist
+demo: ## a tour on a private directory, from build to answers; leaves nothing behind
+	$(Q)O=$(O) ./demo
+
+dist: ## a source archive of the last commit
+	$(Q)mkdir -p $(O) && git archive --prefix=vecfs-$(VERSION)/ \
+		-o $(O)/vecfs-$(VERSION).tar.gz HEAD && echo $(O)/vecfs-$(VERSION).tar.gz
+
+clean: ## remove the build directory
 	rm -rf $(O)
+
+include mk/check.mk mk/fuzz.mk mk/install.mk mk/lint.mk
+
+help: ## this text
+	@printf 'make [VARIANT=release|debug|asan|tsan|cov|fuzz] [O=build] [V=1] [WERROR=1] TARGET\n\n'
+	@sed -n 's/^\([a-z-]*\):[^=].*## /\1\t/p' Makefile mk/*.mk $(wildcard */module.mk) | \
+		awk -F '\t' '{ printf "  %-22s %s\n", $$1, $$2 }'
 
 -include $(LIB_OBJS:.o=.d) $(DAEMON_OBJS:.o=.d) $(CLI_COMMON_OBJS:.o=.d) \
 	$(CLI_PROGS:%=$(OUT)/cli/%.d) $(TEST_BINS:=.d)

@@ -1,0 +1,88 @@
+# mk/check.mk: running the tests.
+#
+# C tests come from the TESTS lists, bats files from tests/MODULE/*.bats.  Everything goes through
+# scripts/run-tests.sh, whose results lie in $(OUT)/log and are summed by 'make check'.
+
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+FUZZ_SECONDS ?= 60
+CRASH_CYCLES ?= 500
+
+CHECK_STORE := base wal raft store cluster
+CHECK_SEARCH := simd index hnsw query
+CHECK_MOUNT := daemon mount
+# What nobody claimed goes with the tools, so that no test can be forgotten.
+CHECK_TOOLS := cli $(filter-out $(CHECK_STORE) $(CHECK_SEARCH) $(CHECK_MOUNT) cli,$(CHECK_MODULES))
+
+bins_of = $(filter $(foreach m,$(1),$(OUT)/tests/$(m)/%),$(TEST_BINS))
+bats_of = $(sort $(foreach m,$(1),$(wildcard tests/$(m)/*.bats)))
+# C tests that ask for a number of shards, and therefore run with four as well.
+sharded = $(foreach b,$(1),$(if $(shell grep -l VECFS_TEST_SHARDS $(b:$(OUT)/%=%.c) 2>/dev/null),$(b)))
+
+TEST_ENV = VECFS_TEST_DATA=$(abspath tests/data) VECFS_BIN=$(abspath $(BIN)) \
+	VECFS_VARIANT=$(VARIANT) PATH="$(abspath $(BIN)):$$PATH" \
+	ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1 \
+	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	LSAN_OPTIONS=print_suppressions=0:suppressions=$(abspath tests/lsan.supp) \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(abspath tests/tsan.supp)
+# TSan's shadow wants the old layout of the address space; some containers refuse to give it.
+TEST_WRAP_tsan = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+# $(call run_tests,SHARDS,ITEMS,OPTIONS)
+test_label = $(filter-out release,$(VARIANT))$(if $(filter-out 1,$(1)),$(if $(filter-out release,$(VARIANT)),-)shards$(1))
+run_tests = +$(Q)env $(TEST_ENV) VECFS_TEST_SHARDS=$(1) $(TEST_WRAP_$(VARIANT)) \
+	scripts/run-tests.sh -j $(JOBS) -l $(OUT)/log $(if $(test_label),-p $(test_label)) $(3) $(2)
+
+# $(call check_c,MODULES): the C tests with one shard, and again with four where that matters.
+define check_c
+$(if $(call bins_of,$(1)),$(call run_tests,1,$(call bins_of,$(1))))
+$(if $(call sharded,$(call bins_of,$(1))),$(call run_tests,4,$(call sharded,$(call bins_of,$(1)))))
+endef
+define check_bats
+$(if $(call bats_of,$(1)),$(call run_tests,1,$(call bats_of,$(1))))
+$(if $(call bats_of,$(1)),$(call run_tests,4,$(call bats_of,$(1))))
+endef
+
+.PHONY: tests check check-store check-search check-mount check-tools check-c check-bats \
+	check-sanitize check-sanitize-short check-crash fuzz fuzz-short coverage
+
+tests: $(TEST_BINS) ## build the C tests
+
+check: ## every test: lint, unit tests, mount, tools, fuzzers, sanitizers
+	+$(Q)MAKE="$(MAKE)" scripts/check-all.sh $(O) all tests lint check-store check-search \
+		check-tools check-mount fuzz-short check-sanitize-short
+
+check-store: $(call bins_of,$(CHECK_STORE)) ## log, Raft, store, catalog
+	$(call check_c,$(CHECK_STORE))
+check-search: $(call bins_of,$(CHECK_SEARCH)) ## kernels, index, graph
+	$(call check_c,$(CHECK_SEARCH))
+check-mount: all $(call bins_of,$(CHECK_MOUNT)) ## the daemon and the mount, with 1 and with 4 shards
+	$(call check_c,$(CHECK_MOUNT))
+	$(call check_bats,$(CHECK_MOUNT))
+check-tools: all $(call bins_of,$(CHECK_TOOLS)) ## codecs, embedder, protocol and tools, with 1 and with 4 shards
+	$(call check_c,$(CHECK_TOOLS))
+	$(call check_bats,$(CHECK_TOOLS))
+
+check-c: $(TEST_BINS) ## every C test (of this VARIANT)
+	$(if $(TEST_BINS),$(call run_tests,1,$(TEST_BINS)))
+check-bats: all ## every bats file (of this VARIANT)
+	$(call check_bats,$(CHECK_MOUNT) cli)
+
+# The short form runs the C tests; the long one the mount and the tools as well.
+check-sanitize-short: ## the C tests under ASan + UBSan and under TSan
+	+$(Q)rc=0; for v in asan tsan; do \
+		$(MAKE) --no-print-directory VARIANT=$$v tests && \
+		$(MAKE) --no-print-directory VARIANT=$$v check-c || rc=1; done; exit $$rc
+check-sanitize: ## that, and the mount and the tools against an ASan daemon
+	+$(Q)rc=0; $(MAKE) --no-print-directory check-sanitize-short || rc=1; \
+		$(MAKE) --no-print-directory VARIANT=asan check-bats || rc=1; exit $$rc
+
+check-crash: all ## kill -9 under load, CRASH_CYCLES times: nothing acknowledged is lost
+	$(Q)env $(TEST_ENV) CRASH_CYCLES=$(CRASH_CYCLES) tests/crash/run.sh $(CRASH_CYCLES)
+
+fuzz: ## every fuzzer for FUZZ_SECONDS (60)
+	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-long FUZZ_SECONDS=$(FUZZ_SECONDS)
+fuzz-short: ## every fuzzer for a few seconds, over its corpus and the kept crashes
+	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-quick
+
+coverage: ## line coverage of the C tests, by file
+	+$(Q)$(MAKE) --no-print-directory VARIANT=cov check-c
+	$(Q)gcovr -r . --object-directory $(O)/cov -e 'tests/' -e '$(O)/' -s

@@ -1,0 +1,28 @@
+# mk/fuzz.mk: libFuzzer with ASan and UBSan, clang's (VARIANT=fuzz).
+#
+# New inputs go to $(OUT)/corpus, never into the tree; a crash goes to $(OUT)/crash, and from there,
+# by hand, with a fix, to tests/data/fuzz/NAME, where every later run tries it again.
+FUZZ_BINS := $(FUZZERS:%=$(OUT)/fuzz/fuzz_%)
+
+# The log's fuzzers run over the fake disk of its tests.
+fuzz_extra = $(if $(shell grep -l fakedisk fuzz/fuzz_$(1).c),$(OUT)/tests/wal/fakedisk.o)
+
+$(FUZZ_BINS): $(OUT)/fuzz/fuzz_%: $(OUT)/fuzz/fuzz_%.o $$(call fuzz_extra,$$*) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIB) $(ALL_LIBS)
+
+# $(call fuzz_item,NAME,OPTIONS): one test of run-tests.sh.
+fuzz_item = 'fuzz-$(1)=mkdir -p $(OUT)/corpus/$(1) $(OUT)/crash && $(OUT)/fuzz/fuzz_$(1) $(2) \
+	-timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=$(OUT)/crash/$(1)- \
+	$(OUT)/corpus/$(1) $(wildcard fuzz/corpus/$(1) tests/data/fuzz/$(1))'
+
+.PHONY: fuzzers fuzz-quick fuzz-long fuzz-variant
+fuzz-variant:
+	@[ $(VARIANT) = fuzz ] || { echo "fuzzers are built with VARIANT=fuzz: make fuzz" >&2; exit 2; }
+fuzzers: fuzz-variant $(FUZZ_BINS)
+fuzz-quick: fuzzers
+	$(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-runs=20000 -max_total_time=15 -seed=1)))
+fuzz-long: fuzzers
+	$(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-max_total_time=$(FUZZ_SECONDS))),-t $$(($(FUZZ_SECONDS) + 300)))
+
+-include $(FUZZ_BINS:=.d)
