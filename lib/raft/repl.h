@@ -43,19 +43,19 @@ struct repl_host_ops {
 	int (*mark)(void *host, uint32_t group, uint64_t index, struct buf *manifest);
 	/* An installed snapshot: the store must become what 'manifest' names.  Unused
 	 * while a shard has one voter; own marks never get here (rule 11). */
-	int (*restore)(void *host, uint32_t group, uint64_t index, const void *manifest,
-		size_t len);
+	int (*restore)(
+		void *host, uint32_t group, uint64_t index, const void *manifest, size_t len);
 };
 
 struct repl_opts {
 	struct disk *disk;
 	const char *wal_dir;
 	struct wal_opts wal;
-	uint64_t node_id;	     /* > 0; this node is the single voter of a new group */
-	uint32_t first_group;	     /* groups first..first+n_groups-1 exist; new ones bootstrap */
+	uint64_t node_id;     /* > 0; this node is the single voter of a new group */
+	uint32_t first_group; /* groups first..first+n_groups-1 exist; new ones bootstrap */
 	uint32_t n_groups;
-	uint64_t mark_bytes;	     /* mark a group once this much log gathered since; 0: 16 MiB */
-	uint64_t mark_interval_ms;   /* or this long while anything is unmarked; 0: 30,000 */
+	uint64_t mark_bytes;       /* mark a group once this much log gathered since; 0: 16 MiB */
+	uint64_t mark_interval_ms; /* or this long while anything is unmarked; 0: 30,000 */
 };
 
 struct repl;

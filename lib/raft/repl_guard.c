@@ -1,0 +1,251 @@
+/* repl_guard.c - what stands between libraft 0.15 and the Raft paper.
+ *
+ * libraft 0.15 loses acknowledged entries, elects two leaders in one term and aborts the
+ * process under message orders that a real network produces.  Each function here closes
+ * one hole from the outside, by looking at what goes into and comes out of the library.
+ * Every rule has a regression test in tests/raft/test_guard.c that fails without it; none
+ * may be dropped because some other test passes without it.
+ *
+ * Rules 8 (pre-vote is on, membership changes one at a time) and 13 (callers are answered
+ * from apply) are matters of use: repl_core.c sets raft_set_pre_vote, and never completes a
+ * proposal from raft_apply's callback.  Rule 12 (barriers and configuration entries never
+ * reach apply) is repl_post_watermarks() in repl_core.c.
+ */
+#include "raft/repl_core_i.h"
+
+#include "base/log.h"
+
+/* --- rule 1: acknowledge only what this term's leader has checked ------------------- */
+
+/* Starts to watch an AppendEntries.  A follower may name in a successful result only
+ * entries that a message of this term's leader reached with its consistency check; libraft
+ * names the end of its log, which may be leftovers of an older term that the leader never
+ * saw.  The leader counts them, and an entry is acknowledged that no majority holds. */
+void repl_guard_open_append(struct repl_core_group *g, const struct raft_append_entries *ae)
+{
+	struct repl_guard *gd = &g->guard;
+	gd->ae_open = false;
+	if (ae->term < g->raft.current_term)
+		return; /* libraft refuses it */
+	if (gd->verified_term != ae->term) {
+		gd->verified_term = ae->term;
+		gd->verified_index = 0;
+	}
+	gd->ae_top = ae->prev_log_index + ae->n_entries;
+	gd->ae_open = true;
+	gd->ae_answered = false;
+	gd->ae_appended = false;
+}
+
+/* Ends the watch: entries that went to the log unanswered have passed the check, their
+ * result comes when they are durable. */
+void repl_guard_close_append(struct repl_core_group *g)
+{
+	struct repl_guard *gd = &g->guard;
+	if (gd->ae_open && gd->ae_appended && !gd->ae_answered)
+		gd->verified_index = VX_MAX(gd->verified_index, gd->ae_top);
+	gd->ae_open = false;
+}
+
+/* A snapshot of this term's leader verifies everything below it, provided that what we
+ * hold at its last index is not something else. */
+void repl_guard_note_install(struct repl_core_group *g, const struct raft_install_snapshot *is)
+{
+	struct repl_guard *gd = &g->guard;
+	if (is->term < g->raft.current_term)
+		return;
+	if (gd->verified_term != is->term) {
+		gd->verified_term = is->term;
+		gd->verified_index = 0;
+	}
+	uint64_t local = repl_core_term_of(g, is->last_index);
+	bool below_mark = is->last_index <= g->mark_index;
+	if (below_mark || local == 0 || local == is->last_term)
+		gd->verified_index = VX_MAX(gd->verified_index, is->last_index);
+}
+
+/* The clamp itself.  False: the result belongs to a term in which nothing was verified and
+ * must not leave at all. */
+bool repl_guard_clamp_result(struct repl_core_group *g, struct raft_append_entries_result *res)
+{
+	struct repl_guard *gd = &g->guard;
+	if (gd->ae_open)
+		gd->ae_answered = true;
+	if (res->rejected != 0)
+		return true;
+	if (gd->ae_open)
+		gd->verified_index = VX_MAX(gd->verified_index, gd->ae_top);
+	if (res->term != gd->verified_term)
+		return false;
+	res->last_log_index = VX_MIN(res->last_log_index, gd->verified_index);
+	return true;
+}
+
+/* --- rule 2: commit only what the message itself has checked --------------------------- */
+
+/* libraft raises its commit index to min(leader_commit, end of its own log), although the
+ * paper says min(leader_commit, index of the last new entry): beyond prev + n our log may
+ * differ from the leader's. */
+void repl_guard_clamp_leader_commit(struct raft_append_entries *ae)
+{
+	uint64_t top = ae->prev_log_index + ae->n_entries;
+	ae->leader_commit = VX_MIN(ae->leader_commit, top);
+}
+
+/* --- rule 3: never commit an old term's entry by counting ------------------------------- */
+
+/* A leader appended entries of its own term from 'first' on. */
+void repl_guard_note_own_append(struct repl_core_group *g, uint64_t first, uint64_t term)
+{
+	struct repl_guard *gd = &g->guard;
+	if (raft_state(&g->raft) != RAFT_LEADER || term != g->raft.current_term)
+		return;
+	if (gd->own_term == term)
+		return;
+	gd->own_term = term;
+	gd->own_first = first;
+	gd->own_durable = false;
+}
+
+/* An append that ended with an entry of 'last_term' is durable here. */
+void repl_guard_note_durable(struct repl_core_group *g, uint64_t last_term)
+{
+	if (last_term == g->guard.own_term)
+		g->guard.own_durable = true;
+}
+
+/* Whether a leader must not see a successful result.  libraft 0.15 commits whatever index a
+ * majority has, of whatever term (figure 8 of the paper: such an entry can still be
+ * overwritten).  So a new leader appends a barrier at once, and until that is durable here,
+ * or while the result ends below it, the result is dropped; the next heartbeat brings a
+ * better one.  What is committed already does no harm and moves a snapshot along. */
+bool repl_guard_hold_result(
+	const struct repl_core_group *g, const struct raft_append_entries_result *res)
+{
+	const struct repl_guard *gd = &g->guard;
+	if (res->rejected != 0 || raft_state((struct raft *)&g->raft) != RAFT_LEADER ||
+		res->term != g->raft.current_term)
+		return false;
+	if (gd->own_term != g->raft.current_term || !gd->own_durable)
+		return true;
+	return res->last_log_index > g->raft.commit_index && res->last_log_index < gd->own_first;
+}
+
+/* --- rule 4: no elections while the log is busy ------------------------------------------- */
+
+/* A follower that becomes a candidate with an append or an install under way trips an
+ * assertion of libraft when that completes, and may campaign with entries it does not hold
+ * durably.  So its clock stands still meanwhile. */
+bool repl_guard_may_tick(const struct repl_core_group *g)
+{
+	int state = raft_state((struct raft *)&g->raft);
+	return state == RAFT_LEADER || g->pending == 0;
+}
+
+/* --- rule 5: one vote per term ------------------------------------------------------------- */
+
+/* While a leadership transfer is under way libraft grants its target a vote even if this
+ * term's vote went to somebody else: two leaders in one term. */
+bool repl_guard_refuse_vote(const struct repl_core_group *g, const struct raft_request_vote *rv)
+{
+	return !rv->pre_vote && rv->term == g->raft.current_term && g->raft.voted_for != 0 &&
+	       g->raft.voted_for != rv->candidate_id;
+}
+
+/* --- rule 6: a broken log is the end ----------------------------------------------------------- */
+
+/* True when the status of a log request means that this node must not go on: the kernel may
+ * have dropped the dirty pages, so neither a retry nor a later success proves anything, and
+ * everything acknowledged on this node's behalf is in doubt. */
+bool repl_guard_log_failed(struct repl_core_group *g, int status)
+{
+	if (status == 0)
+		return false;
+	repl_core_fatal(g, status, "the log failed");
+	return true;
+}
+
+/* --- rule 7: one append batch in flight --------------------------------------------------------- */
+
+/* libraft tests for commit at its last stored index alone, so of two batches in flight
+ * the first is not committed before the second is replicated. */
+bool repl_guard_may_propose(const struct repl_core_group *g)
+{
+	return !g->apply_busy && !g->batch_head && !g->barrier_busy;
+}
+
+/* --- rules 9, 10: what a snapshot of libraft's may claim ----------------------------------------- */
+
+/* libraft copies its current configuration into a snapshot, committed or not.  (Rule 9, that
+ * the snapshot is as far as the store and not merely as far as the queue, is the contract of
+ * host->mark, called from snapshot_async in repl_mark.c.) */
+bool repl_guard_snapshot_busy(const struct repl_core_group *g)
+{
+	return g->raft.configuration_uncommitted_index != 0;
+}
+
+/* --- rule 11: our own mark is not a snapshot ------------------------------------------------------- */
+
+/* At start libraft "restores" the mark: the store is there already. */
+bool repl_guard_own_mark(const struct repl_core_group *g)
+{
+	return g->loading;
+}
+
+/* --- rule 14: no truncation under an append ----------------------------------------------------------- */
+
+/* libraft adds what a finished append stored to last_stored by comparing terms alone.  If
+ * entries are truncated and come back while their first append is still under way, they are
+ * counted twice.  And while a snapshot is being installed its log has no entries to apply.
+ * So such a message is dropped: the leader sends it again. */
+bool repl_guard_may_truncate(const struct repl_core_group *g, const struct raft_append_entries *ae)
+{
+	if (g->installing)
+		return false;
+	if (g->pending == 0)
+		return true;
+	for (unsigned i = 0; i < ae->n_entries; i++) {
+		uint64_t index = ae->prev_log_index + 1 + i;
+		uint64_t local = repl_core_term_of(g, index);
+		if (local == 0)
+			break;
+		if (local != ae->entries[i].term)
+			return index <= g->raft.commit_index; /* libraft shuts down: let it */
+	}
+	return true;
+}
+
+/* --- the two doors ------------------------------------------------------------------------------------- */
+
+enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_message *m)
+{
+	switch (m->type) {
+	case RAFT_IO_APPEND_ENTRIES:
+		repl_guard_clamp_leader_commit(&m->append_entries);
+		if (!repl_guard_may_truncate(g, &m->append_entries))
+			return REPL_DROP;
+		repl_guard_open_append(g, &m->append_entries);
+		return REPL_PASS;
+	case RAFT_IO_APPEND_ENTRIES_RESULT:
+		return repl_guard_hold_result(g, &m->append_entries_result) ? REPL_DROP : REPL_PASS;
+	case RAFT_IO_REQUEST_VOTE:
+		return repl_guard_refuse_vote(g, &m->request_vote) ? REPL_REFUSE_VOTE : REPL_PASS;
+	case RAFT_IO_INSTALL_SNAPSHOT:
+		if (g->pending != 0 || g->mark_busy)
+			return REPL_DROP; /* rule 14; the leader sends it again */
+		repl_guard_note_install(g, &m->install_snapshot);
+		return REPL_PASS;
+	case RAFT_IO_TIMEOUT_NOW:
+		return REPL_DROP; /* rule 5: nobody here transfers leadership */
+	default:
+		return REPL_PASS;
+	}
+}
+
+enum repl_verdict repl_guard_send(struct repl_core_group *g, struct raft_message *m)
+{
+	if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT &&
+		!repl_guard_clamp_result(g, &m->append_entries_result))
+		return REPL_DROP;
+	return REPL_PASS;
+}
