@@ -1,0 +1,327 @@
+/* db.c - opening, closing and the counters.
+ *
+ * Order of opening: directory (lock, identity), catalog, shards, log and groups, apply workers, replay
+ * (every entry above a group's mark is applied again and found to be there), index workers.  Closing goes
+ * the other way: what was accepted is applied, every group marked, the log closed, stores closed.
+ */
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/db_i.h"
+
+#define READY_TIMEOUT_MS 600000u
+
+static int open_shards(struct db *db, struct vx_err *err)
+{
+	db->shards = calloc(db->n_shards, sizeof *db->shards);
+	db->n_groups = db->n_shards + 1;
+	db->groups = calloc(db->n_groups, sizeof *db->groups);
+	if (!db->shards || !db->groups)
+		return -ENOMEM;
+	for (uint32_t g = 0; g < db->n_groups; g++) {
+		db->groups[g].group = META_GROUP + g;
+		db->groups[g].tail = &db->groups[g].head;
+	}
+	for (uint32_t s = 0; s < db->n_shards; s++) {
+		char path[4096];
+		struct shard_ctx *sc = malloc(sizeof *sc);
+		int rc = path_join(path, sizeof path, "%s/shard-%03u", db->dir, s);
+
+		if (rc || !sc) {
+			free(sc);
+			return rc ? rc : -ENOMEM;
+		}
+		*sc = (struct shard_ctx){.db = db, .shard = s};
+		struct shard_opts so = {
+			.disk = disk_real(), .index_event = indexer_event, .ctx = sc};
+		db->shard_ctx[s] = sc;
+		rc = shard_open(path, s, &so, &db->shards[s], err);
+		if (rc)
+			return rc;
+		db->groups[s + SHARD_GROUP0 - META_GROUP].shard = db->shards[s];
+	}
+	return 0;
+}
+
+static int open_groups(struct db *db, struct vx_err *err)
+{
+	char wal[4096];
+	struct repl_opts ro = {
+		.disk = disk_real(),
+		.wal_dir = wal,
+		.wal = {.segment_size_bytes = db->opts.wal_segment_bytes, .node_id = db->node_id},
+		.node_id = db->node_id,
+		.first_group = META_GROUP,
+		.n_groups = db->n_groups,
+	};
+	int rc = path_join(wal, sizeof wal, "%s/wal", db->dir);
+
+	if (rc)
+		return rc;
+	if (db->opts.wal_backend && strcmp(db->opts.wal_backend, "io_uring") == 0)
+		ro.wal.backend = WAL_URING;
+	else if (db->opts.wal_backend && strcmp(db->opts.wal_backend, "pwrite") == 0)
+		ro.wal.backend = WAL_PWRITE;
+	rc = repl_open(&ro, &db_host_ops, db, &db->repl, err);
+	if (rc)
+		return rc;
+	/* What is at or below a mark never comes again: it counts as applied. */
+	for (uint32_t g = 0; g < db->n_groups; g++) {
+		struct repl_group_status st;
+
+		if (repl_group_stat(db->repl, META_GROUP + g, &st) == 0)
+			db->groups[g].applied = st.mark_index;
+	}
+	rc = applier_start(db);
+	if (rc == 0)
+		rc = repl_start(db->repl, err);
+	if (rc == 0)
+		rc = repl_ready(db->repl, READY_TIMEOUT_MS);
+	if (rc == 0)
+		applier_drain(db);
+	return rc;
+}
+
+static void init_locks(struct db *db)
+{
+	vx_mutex_init(&db->coll_lock, LOCK_DB);
+	vx_cond_init(&db->coll_cond);
+	propose_init(db);
+	vx_mutex_init(&db->apply_lock, LOCK_QUEUE);
+	vx_cond_init(&db->apply_cond);
+	vx_cond_init(&db->applied_cond);
+	db->run_tail = &db->run_head;
+	vx_mutex_init(&db->index_lock, LOCK_QUEUE);
+	vx_cond_init(&db->index_cond);
+	vx_cond_init(&db->tail_cond);
+	vx_mutex_init(&db->space_lock, LOCK_LEAF);
+}
+
+static void release_all(struct db *db, bool save)
+{
+	indexer_stop(db);
+	if (db->repl)
+		repl_stop(db->repl);
+	applier_stop(db);
+	pool_free(db->pool);
+	catalog_close(db);
+	for (uint32_t s = 0; db->shards && s < db->n_shards; s++)
+		if (db->shards[s])
+			shard_close(db->shards[s], save);
+	for (uint32_t s = 0; s < SHARDS_MAX; s++)
+		free(db->shard_ctx[s]);
+	node_close(db);
+	vx_mutex_release(&db->space_lock);
+	vx_cond_release(&db->tail_cond);
+	vx_cond_release(&db->index_cond);
+	vx_mutex_release(&db->index_lock);
+	vx_cond_release(&db->applied_cond);
+	vx_cond_release(&db->apply_cond);
+	vx_mutex_release(&db->apply_lock);
+	propose_release(db);
+	vx_cond_release(&db->coll_cond);
+	vx_mutex_release(&db->coll_lock);
+	free(db->jobs);
+	free(db->groups);
+	free(db->shards);
+	free(db->dir);
+	free(db);
+}
+
+int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
+{
+	struct db *db = calloc(1, sizeof *db);
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	int rc = 0;
+
+	if (!db)
+		return -ENOMEM;
+	db->opts = *opts;
+	db->lock_fd = -1;
+	db->start_ns = clock_mono_ns();
+	init_locks(db);
+	db->dir = realpath(opts->data_dir, NULL);
+	if (!db->dir)
+		db->dir = strdup(opts->data_dir);
+	if (!db->dir)
+		rc = -ENOMEM;
+	do
+		random_bytes(&db->origin, sizeof db->origin);
+	while (db->origin == 0);
+	if (rc == 0)
+		rc = node_open(db, err);
+	if (rc == 0)
+		rc = catalog_open(db, err);
+	if (rc == 0)
+		rc = open_shards(db, err);
+	if (rc == 0)
+		rc = open_groups(db, err);
+	if (rc == 0 && cores > 1)
+		db->pool = pool_new((unsigned)cores - 1);
+	if (rc == 0)
+		rc = indexer_start(db);
+	if (rc) {
+		if (err && !err->msg[0])
+			vx_err_set(err, rc, "%s: %s", opts->data_dir, strerror(-rc));
+		release_all(db, false);
+		return rc;
+	}
+	coll_reconcile(db);
+	log_info("cluster", "%s open: %u shard%s, ready after %.0f ms", db->dir, db->n_shards,
+		db->n_shards == 1 ? "" : "s", (double)(clock_mono_ns() - db->start_ns) / 1e6);
+	*ret = db;
+	return 0;
+}
+
+void db_close(struct db *db)
+{
+	if (!db)
+		return;
+	applier_drain(db);
+	for (uint32_t g = 0; g < db->n_groups; g++) {
+		int rc = repl_mark(db->repl, META_GROUP + g);
+
+		if (rc && rc != -EAGAIN) /* the next start replays what the mark would have saved */
+			log_warn("cluster", "group %u was not marked at the end: %s", META_GROUP + g,
+				strerror(-rc));
+	}
+	release_all(db, true);
+}
+
+const char *db_data_dir(const struct db *db)
+{
+	return db->dir;
+}
+
+uint32_t db_shards(const struct db *db)
+{
+	return db->n_shards;
+}
+
+uint64_t db_catalog_version(const struct db *db)
+{
+	return atomic_load(&db->catalog_version);
+}
+
+/* --- counters ------------------------------------------------------------------------- */
+struct totals {
+	struct db *db;
+	uint64_t collections, records, tail, memory;
+};
+
+static int add_totals(void *arg, const char *name, uint32_t cid)
+{
+	struct totals *t = arg;
+	struct coll_index_info info;
+	int rc;
+	struct coll *c = db_coll_by_cid(t->db, cid, &rc, NULL);
+
+	(void)name;
+	t->collections++;
+	if (c && coll_index_info(c, &info) == 0) {
+		t->records += info.records;
+		t->tail += info.tail;
+		t->memory += info.memory_bytes;
+	}
+	coll_put(c);
+	return 0;
+}
+
+static uint64_t rss_bytes(const char *key)
+{
+	char line[128];
+	unsigned long long kib = 0;
+	FILE *f = fopen("/proc/self/status", "re");
+
+	while (f && fgets(line, sizeof line, f))
+		if (strncmp(line, key, strlen(key)) == 0)
+			kib = strtoull(line + strlen(key), NULL, 10);
+	if (f)
+		fclose(f);
+	return kib << 10;
+}
+
+int db_stats(struct db *db, struct buf *out)
+{
+	struct totals t = {.db = db};
+	struct wal_stats w;
+	int rc;
+
+	(void)db_list(db, add_totals, &t);
+	repl_wal_stat(db->repl, &w);
+	rc = buf_printf(out,
+		"version %s\nuptime_s %llu\nnode %llu\nshards %u\ncollections %llu\nrecords %llu\n"
+		"tail %llu\nindex_bytes %llu\nrss_bytes %llu\nrss_anon_bytes %llu\nrss_file_bytes %llu\n"
+		"searches %llu\ngets %llu\nbatches %llu\n"
+		"wal_backend %s\nwal_segments %llu\nwal_bytes %llu\nwal_flushes %llu\n"
+		"wal_records %llu\nwal_written_bytes %llu\nwal_pinned_bytes %llu\n",
+		VECFS_VERSION, (unsigned long long)((clock_mono_ns() - db->start_ns) / 1000000000u),
+		(unsigned long long)db->node_id, db->n_shards, (unsigned long long)t.collections,
+		(unsigned long long)t.records, (unsigned long long)t.tail,
+		(unsigned long long)t.memory, (unsigned long long)rss_bytes("VmRSS:"),
+		(unsigned long long)rss_bytes("RssAnon:"), (unsigned long long)rss_bytes("RssFile:"),
+		(unsigned long long)atomic_load(&db->n_searches),
+		(unsigned long long)atomic_load(&db->n_gets),
+		(unsigned long long)atomic_load(&db->n_writes), w.backend ? w.backend : "none",
+		(unsigned long long)w.segments, (unsigned long long)w.size_bytes,
+		(unsigned long long)w.flushes, (unsigned long long)w.records,
+		(unsigned long long)w.written_bytes, (unsigned long long)w.pinned_bytes);
+	for (uint32_t g = 0; rc == 0 && g < db->n_groups; g++) {
+		struct repl_group_status st;
+
+		if (repl_group_stat(db->repl, META_GROUP + g, &st))
+			continue;
+		rc = buf_printf(out,
+			"group_%u role=%s term=%llu last=%llu commit=%llu applied=%llu mark=%llu\n",
+			META_GROUP + g, st.is_leader ? "leader" : "follower",
+			(unsigned long long)st.term, (unsigned long long)st.last_index,
+			(unsigned long long)st.commit_index, (unsigned long long)st.applied_index,
+			(unsigned long long)st.mark_index);
+	}
+	return rc;
+}
+
+uint64_t coll_count(struct coll *c)
+{
+	struct coll_index_info info;
+
+	return coll_index_info(c, &info) ? 0 : info.records;
+}
+
+int coll_stats(struct coll *c, struct buf *out)
+{
+	uint64_t disk = 0, applied = 0;
+	uint32_t max_level = 0, ef = 0;
+	struct coll_index_info info;
+	int rc = coll_index_info(c, &info);
+
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < c->n_places; i++) {
+		struct slice_stats st;
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, NULL);
+
+		if (!sl)
+			continue;
+		slice_stat(sl, &st);
+		disk += st.disk_bytes;
+		applied = VX_MAX(applied, st.applied);
+		max_level = VX_MAX(max_level, st.index.max_level);
+		ef = VX_MAX(ef, st.index.ef_default);
+		slice_put(sl);
+	}
+	return buf_printf(out,
+		"name %s\ncid %u\ncount %llu\ndim %u\nmetric %s\nbytes %llu\nmemory_bytes %llu\n"
+		"slots %llu\ndead %llu\nlag %llu\nindex %s\nindex_state %s\nquant %s\nef_default %u\n"
+		"max_level %u\nslices %u\napplied %llu\n",
+		c->name, c->cid, (unsigned long long)info.records, coll_dim(c),
+		vx_metric_name(coll_metric(c)), (unsigned long long)disk,
+		(unsigned long long)info.memory_bytes, (unsigned long long)info.slots,
+		(unsigned long long)info.dead, (unsigned long long)info.tail, info.kind, info.state,
+		info.quant, ef, max_level, c->n_places, (unsigned long long)applied);
+}

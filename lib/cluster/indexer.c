@@ -1,0 +1,264 @@
+/* indexer.c - background workers that move slots from the tails into the graphs.
+ *
+ * The store reports (shard, cid) pairs that have got work; workers go round them, a slice of work at a
+ * time, so that one bulk load does not starve a small collection.  Writers of a collection wait here
+ * while its tail is above the bound: that keeps searches fast and the way from file to finished index
+ * one pipeline.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/db_i.h"
+
+#define STEP_SLOTS	  256u	    /* linked per turn */
+#define SAVE_SLOTS_MIN	  20000u    /* a checkpoint pays after this many new slots */
+#define WORKER_NICE	  5	    /* questions and applying go first */
+#define WAIT_POLL_NS	  100000000u /* how often a waiter's 'stop' is asked */
+
+void indexer_event(void *ctx, uint32_t cid)
+{
+	struct shard_ctx *sc = ctx;
+	struct db *db = sc->db;
+	bool there = false;
+
+	vx_lock(&db->index_lock);
+	for (size_t i = 0; i < db->n_jobs && !there; i++)
+		there = db->jobs[i].shard == sc->shard && db->jobs[i].cid == cid;
+	if (!there && db->n_jobs == db->cap_jobs) {
+		size_t cap = db->cap_jobs ? 2 * db->cap_jobs : 16;
+		struct index_job *j = realloc(db->jobs, cap * sizeof *j);
+
+		if (j) {
+			db->jobs = j;
+			db->cap_jobs = cap;
+		}
+	}
+	/* Without memory the event is lost; the next write of that slice brings it again. */
+	if (!there && db->n_jobs < db->cap_jobs)
+		db->jobs[db->n_jobs++] = (struct index_job){sc->shard, cid};
+	vx_cond_broadcast(&db->index_cond);
+	vx_cond_broadcast(&db->tail_cond);
+	vx_unlock(&db->index_lock);
+}
+
+/* Does one step of a job.  Returns false when the job has nothing (left) for this worker. */
+static bool step(struct db *db, struct index_job job)
+{
+	struct vx_err err = VX_ERR_INIT;
+	int rc;
+	struct slice *sl = shard_slice_get(db->shards[job.shard], job.cid, &rc, &err);
+
+	if (!sl)
+		return false;
+	int done = slice_index_step(sl, STEP_SLOTS);
+	if (done < 0)
+		log_error("index", "shard %u, slice c-%u: indexing failed: %s", job.shard, job.cid,
+			strerror(-done));
+	if (done == 0) {
+		struct slice_stats st;
+
+		slice_stat(sl, &st);
+		if (st.tail == 0) {
+			rc = slice_index_save(
+				sl, VX_MAX(SAVE_SLOTS_MIN, st.nslots / 4), &err);
+			if (rc)
+				log_warn("index",
+					"shard %u, slice c-%u: no checkpoint was written: %s",
+					job.shard, job.cid, vx_err_msg(&err, rc));
+		}
+	}
+	slice_put(sl);
+	return done > 0;
+}
+
+static void forget(struct db *db, struct index_job job)
+{
+	for (size_t i = 0; i < db->n_jobs; i++) {
+		if (db->jobs[i].shard == job.shard && db->jobs[i].cid == job.cid) {
+			db->jobs[i] = db->jobs[--db->n_jobs];
+			return;
+		}
+	}
+}
+
+static void *worker(void *arg)
+{
+	struct db *db = arg;
+
+	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
+	vx_lock(&db->index_lock);
+	while (!db->index_stop) {
+		if (db->n_jobs == 0) {
+			vx_cond_wait(&db->index_cond, &db->index_lock);
+			continue;
+		}
+		struct index_job job = db->jobs[db->next_job++ % db->n_jobs];
+
+		/* Taken off before the look, so that an event during the step puts it back. */
+		forget(db, job);
+		vx_unlock(&db->index_lock);
+		bool more = step(db, job);
+		if (more) {
+			struct shard_ctx sc = {.db = db, .shard = job.shard};
+
+			indexer_event(&sc, job.cid);
+		}
+		vx_lock(&db->index_lock);
+		vx_cond_broadcast(&db->tail_cond);
+	}
+	vx_unlock(&db->index_lock);
+	return NULL;
+}
+
+int indexer_start(struct db *db)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned want = db->opts.index_threads ? db->opts.index_threads
+					       : (unsigned)VX_MAX(cores, 1L);
+
+	db->index_threads = calloc(want, sizeof *db->index_threads);
+	if (!db->index_threads)
+		return -ENOMEM;
+	for (; db->n_index_threads < want; db->n_index_threads++) {
+		int rc = pthread_create(
+			&db->index_threads[db->n_index_threads], NULL, worker, db);
+		if (rc)
+			return -rc;
+		pthread_setname_np(db->index_threads[db->n_index_threads], "vecfs-index");
+	}
+	return 0;
+}
+
+void indexer_stop(struct db *db)
+{
+	vx_lock(&db->index_lock);
+	db->index_stop = true;
+	vx_cond_broadcast(&db->index_cond);
+	vx_cond_broadcast(&db->tail_cond);
+	vx_unlock(&db->index_lock);
+	for (unsigned i = 0; i < db->n_index_threads; i++)
+		pthread_join(db->index_threads[i], NULL);
+	free(db->index_threads);
+	db->index_threads = NULL;
+	db->n_index_threads = 0;
+}
+
+static uint64_t coll_tail(struct coll *c)
+{
+	uint64_t tail = 0;
+
+	for (uint32_t i = 0; i < c->n_places; i++) {
+		struct slice_stats st;
+		int rc;
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, NULL);
+
+		if (!sl)
+			continue;
+		slice_stat(sl, &st);
+		tail += st.tail;
+		slice_put(sl);
+	}
+	return tail;
+}
+
+/* Waits until the tail is at most 'bound'; 'deadline_ns' 0 is never. */
+static int wait_tail(struct coll *c, uint64_t bound, uint64_t deadline_ns, bool (*stop)(void *ctx),
+	void *stop_ctx)
+{
+	struct db *db = c->db;
+	int rc = 0;
+
+	while (rc == 0 && !coll_gone(c) && coll_tail(c) > bound) {
+		uint64_t now = clock_mono_ns();
+
+		if (deadline_ns && now >= deadline_ns)
+			return -ETIMEDOUT;
+		if (stop && stop(stop_ctx))
+			return -EINTR;
+		vx_lock(&db->index_lock);
+		if (db->index_stop)
+			rc = -ESHUTDOWN;
+		else /* bounded: progress may have come between the look and this wait */
+			(void)vx_cond_wait_until(
+				&db->tail_cond, &db->index_lock, now + WAIT_POLL_NS);
+		vx_unlock(&db->index_lock);
+	}
+	return rc;
+}
+
+void indexer_throttle(struct coll *c)
+{
+	uint32_t bound = c->db->opts.tail_max ? c->db->opts.tail_max : 20000;
+
+	(void)!wait_tail(c, bound, 0, NULL, NULL);
+}
+
+int coll_index_wait(struct coll *c, uint64_t deadline_ns, bool (*stop)(void *ctx), void *stop_ctx)
+{
+	return wait_tail(c, 0, deadline_ns, stop, stop_ctx);
+}
+
+int coll_index_info(struct coll *c, struct coll_index_info *ret)
+{
+	memset(ret, 0, sizeof *ret);
+	for (uint32_t i = 0; i < c->n_places; i++) {
+		struct slice_stats st;
+		int rc;
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, NULL);
+
+		if (!sl && rc)
+			return rc;
+		if (!sl)
+			continue;
+		slice_stat(sl, &st);
+		ret->records += st.count;
+		ret->slots += st.nslots;
+		ret->dead += st.dead_slots;
+		ret->tail += st.tail;
+		ret->memory_bytes += st.memory_bytes;
+		ret->kind = st.index.kind;
+		ret->quant = st.index.quant;
+		slice_put(sl);
+	}
+	if (!ret->kind) {
+		ret->kind = "hnsw";
+		ret->quant = "sq8";
+	}
+	ret->state = ret->tail ? "indexing" : "ready";
+	return 0;
+}
+
+int coll_index_check(struct coll *c, struct vx_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
+
+		if (!sl)
+			continue;
+		rc = slice_index_check(sl, err);
+		slice_put(sl);
+	}
+	return rc;
+}
+
+int coll_index_save(struct coll *c, struct vx_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
+
+		if (!sl)
+			continue;
+		rc = slice_index_save(sl, 0, err);
+		slice_put(sl);
+	}
+	return rc;
+}

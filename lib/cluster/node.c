@@ -1,0 +1,224 @@
+/* node.c - the data directory: one owner, an identity, and room.
+ *
+ * DATA/lock is held with flock(2) for the life of the daemon.  DATA/node.json is written once.  A
+ * ballast file is given back to the file system when it runs nearly full, so that deletes (which need a
+ * little room themselves) go on when writes are refused.
+ */
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/db_i.h"
+
+#define NODE_FORMAT	  1
+#define BALLAST_BYTES	  (8u << 20)
+#define SPACE_RESERVE	  (24u << 20) /* puts stop here: log, vectors, SQLite under way */
+#define SPACE_CRITICAL	  (4u << 20)  /* deletes stop here, after the ballast is gone */
+#define SPACE_RECHECK_NS  (50u * 1000000u)
+
+int path_join(char *out, size_t cap, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(out, cap, fmt, ap);
+	va_end(ap);
+	return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}
+
+static int make_dir(const char *path, struct vx_err *err)
+{
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return vx_err_set(err, -errno, "%s: cannot be made: %s", path, strerror(errno));
+	return 0;
+}
+
+static int lock_dir(struct db *db, struct vx_err *err)
+{
+	char path[4096];
+	int rc = path_join(path, sizeof path, "%s/lock", db->dir);
+
+	if (rc)
+		return rc;
+	db->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (db->lock_fd < 0)
+		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (flock(db->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		char pid[32] = "";
+		ssize_t n = pread(db->lock_fd, pid, sizeof pid - 1, 0);
+
+		pid[n > 0 ? n : 0] = 0;
+		pid[strcspn(pid, "\n")] = 0;
+		if (errno != EWOULDBLOCK)
+			return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+		return vx_err_set(err, -EBUSY, "%s is in use by another vecfsd (pid %s)", db->dir,
+			pid[0] ? pid : "unknown");
+	}
+	if (ftruncate(db->lock_fd, 0) < 0 || dprintf(db->lock_fd, "%ld\n", (long)getpid()) < 0)
+		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int write_identity(struct db *db, struct vx_err *err)
+{
+	char text[256];
+	uint64_t cluster;
+
+	do {
+		random_bytes(&db->node_id, sizeof db->node_id);
+		db->node_id >>= 12; /* fits a JSON integer everywhere */
+	} while (db->node_id == 0);
+	random_bytes(&cluster, sizeof cluster);
+	db->n_shards = db->opts.shards ? db->opts.shards : 1;
+	if (db->n_shards > SHARDS_MAX)
+		return vx_err_set(err, -EINVAL, "at most %u shards", SHARDS_MAX);
+	int n = snprintf(text, sizeof text,
+		"{\"format\": %d, \"node\": %llu, \"cluster\": \"%016llx\", \"shards\": %u}\n",
+		NODE_FORMAT, (unsigned long long)db->node_id, (unsigned long long)cluster,
+		db->n_shards);
+	int rc = disk_write_file(disk_real(), db->dir, "node.json", text, (size_t)n);
+	if (rc)
+		return vx_err_set(err, rc, "%s/node.json: cannot be written: %s", db->dir,
+			strerror(-rc));
+	return 0;
+}
+
+static int read_identity(struct db *db, const char *path, struct vx_err *err)
+{
+	json_error_t je;
+	json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
+	json_int_t format = 0, node = 0, shards = 0;
+
+	if (!j)
+		return vx_err_set(err, -EUCLEAN, "%s: damaged: %s", path, je.text);
+	int bad = json_unpack(j, "{s:I, s:I, s:I}", "format", &format, "node", &node, "shards",
+		&shards);
+	json_decref(j);
+	if (bad || node <= 0 || shards < 1 || shards > SHARDS_MAX)
+		return vx_err_set(err, -EUCLEAN, "%s: damaged: a field is missing or wrong", path);
+	if (format != NODE_FORMAT)
+		return vx_err_set(err, -EOPNOTSUPP, "%s: format %lld; this vecfsd knows %d", path,
+			(long long)format, NODE_FORMAT);
+	db->node_id = (uint64_t)node;
+	db->n_shards = (uint32_t)shards;
+	return 0;
+}
+
+/* A node.json that is missing where shards already stand is damage, not a new directory. */
+static bool has_data(struct db *db)
+{
+	char path[4096];
+	struct stat st;
+
+	return path_join(path, sizeof path, "%s/catalog.db", db->dir) == 0 && stat(path, &st) == 0;
+}
+
+static void ballast_make(struct db *db)
+{
+	char path[4096];
+
+	if (path_join(path, sizeof path, "%s/ballast", db->dir))
+		return;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	if (posix_fallocate(fd, 0, BALLAST_BYTES) != 0)
+		(void)!ftruncate(fd, 0);
+	close(fd);
+}
+
+static void ballast_drop(struct db *db)
+{
+	char path[4096];
+
+	if (path_join(path, sizeof path, "%s/ballast", db->dir) == 0)
+		(void)!truncate(path, 0);
+}
+
+int node_open(struct db *db, struct vx_err *err)
+{
+	static const char *const dirs[] = {"wal", "q", "done", "failed"};
+	char path[4096];
+	struct stat st;
+
+	if (stat(db->dir, &st) < 0) {
+		if (errno != ENOENT || !db->opts.create)
+			return vx_err_set(err, -errno, "%s: %s", db->dir, strerror(errno));
+		int rc = make_dir(db->dir, err);
+		if (rc)
+			return rc;
+	} else if (!S_ISDIR(st.st_mode)) {
+		return vx_err_set(err, -ENOTDIR, "%s: not a directory", db->dir);
+	}
+	int rc = lock_dir(db, err);
+	if (rc)
+		return rc;
+	rc = path_join(path, sizeof path, "%s/node.json", db->dir);
+	if (rc)
+		return rc;
+	if (stat(path, &st) == 0)
+		rc = read_identity(db, path, err);
+	else if (has_data(db))
+		rc = vx_err_set(err, -EUCLEAN, "%s: missing, although %s holds data", path, db->dir);
+	else
+		rc = write_identity(db, err);
+	for (size_t i = 0; rc == 0 && i < VX_ARRAY_SIZE(dirs); i++) {
+		rc = path_join(path, sizeof path, "%s/%s", db->dir, dirs[i]);
+		if (rc == 0)
+			rc = make_dir(path, err);
+	}
+	if (rc == 0) {
+		ballast_make(db);
+		rc = disk_real()->ops->sync_dir(disk_real(), db->dir);
+	}
+	return rc;
+}
+
+void node_close(struct db *db)
+{
+	if (db->lock_fd >= 0)
+		close(db->lock_fd);
+}
+
+/* The file system is asked at most every SPACE_RECHECK_NS; what is under way meanwhile is far below the reserve. */
+int node_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err *err)
+{
+	uint64_t now = clock_mono_ns();
+
+	vx_lock(&db->space_lock);
+	if (now - db->space_checked_ns > SPACE_RECHECK_NS || db->space_low) {
+		struct statvfs vfs;
+
+		db->space_checked_ns = now;
+		if (statvfs(db->dir, &vfs) == 0) {
+			uint64_t room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+			bool low = room < SPACE_RESERVE + 4 * (uint64_t)bytes;
+
+			if (low && !db->space_low) {
+				log_warn("node", "%s is nearly full (%llu MiB left): writes are "
+						 "refused, deletes go on",
+					db->dir, (unsigned long long)(room >> 20));
+				ballast_drop(db);
+			} else if (!low && db->space_low) {
+				log_info("node", "%s has room again", db->dir);
+				ballast_make(db);
+			}
+			db->space_low = low;
+			db->space_critical = room < SPACE_CRITICAL;
+		}
+	}
+	bool refuse = is_delete ? db->space_critical : db->space_low;
+	vx_unlock(&db->space_lock);
+	if (refuse)
+		return vx_err_set(err, -ENOSPC, "no space left on the file system of %s", db->dir);
+	return 0;
+}

@@ -1,0 +1,515 @@
+/* search.c - questions: check, scatter over the slices, merge, fetch what was asked for.
+ *
+ * A single question runs on the caller's thread (waking another costs more than a search).  Many
+ * questions are spread over a pool in which the caller takes part.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cluster/db_i.h"
+#include "query/merge.h"
+
+/* Per-thread scratch, kept between questions so that none is allocated per search. */
+struct scratch {
+	struct slice_hit *hits; /* n_lists x k */
+	float *dist;
+	struct merge_hit *merged;
+	size_t cap_hits, cap_merged;
+};
+static _Thread_local struct scratch scratch;
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+
+static void scratch_free(void *p)
+{
+	struct scratch *s = p;
+
+	free(s->hits);
+	free(s->dist);
+	free(s->merged);
+	memset(s, 0, sizeof *s);
+}
+
+static void scratch_make_key(void)
+{
+	pthread_key_create(&scratch_key, scratch_free);
+}
+
+static int scratch_reserve(struct scratch *s, size_t hits, size_t merged)
+{
+	if (hits > s->cap_hits) {
+		struct slice_hit *h = realloc(s->hits, hits * sizeof *h);
+		if (!h)
+			return -ENOMEM;
+		s->hits = h;
+		float *d = realloc(s->dist, hits * sizeof *d);
+		if (!d)
+			return -ENOMEM;
+		s->dist = d;
+		s->cap_hits = hits;
+	}
+	if (merged > s->cap_merged) {
+		struct merge_hit *m = realloc(s->merged, merged * sizeof *m);
+		if (!m)
+			return -ENOMEM;
+		s->merged = m;
+		s->cap_merged = merged;
+	}
+	pthread_once(&scratch_once, scratch_make_key);
+	pthread_setspecific(scratch_key, s);
+	return 0;
+}
+
+/* The caller's stop and the deadline, as the index polls them. */
+struct stopper {
+	const struct coll_query *q;
+	bool timed_out;
+};
+
+static bool should_stop(void *ctx)
+{
+	struct stopper *s = ctx;
+
+	if (s->q->deadline_ns && clock_mono_ns() >= s->q->deadline_ns) {
+		s->timed_out = true;
+		return true;
+	}
+	return s->q->stop && s->q->stop(s->q->stop_ctx);
+}
+
+static int check_query(struct coll *c, const struct coll_query *q, uint32_t dim, struct vx_err *err)
+{
+	if (dim == 0)
+		return vx_err_set(err, -ENODATA, "collection '%s' has no records yet", c->name);
+	if (q->k > VX_K_MAX)
+		return vx_err_set(
+			err, -EINVAL, "k is %u; at most %u are allowed", q->k, VX_K_MAX);
+	if (q->id)
+		return 0;
+	if (!q->vec || q->dim == 0)
+		return vx_err_set(err, -EINVAL, "the question is empty");
+	if (q->dim != dim)
+		return vx_err_set(err, -EINVAL,
+			"the question has %u number%s; this collection has dimension %u", q->dim,
+			q->dim == 1 ? "" : "s", dim);
+	switch (vec_check(q->vec, dim)) {
+	case VEC_NONFINITE:
+		return vx_err_set(err, -EINVAL, "the question has a NaN or an infinity");
+	case VEC_ZERO:
+		if (coll_metric(c) == VX_COSINE)
+			return vx_err_set(err, -EINVAL,
+				"the question is all zeros, which has no direction (metric cosine)");
+		break;
+	case VEC_OK:
+		break;
+	}
+	return 0;
+}
+
+/* Appends a hit's parts to the answer's memory as offsets (memory may still move). */
+static int append_part(struct buf *m, const void *p, size_t n, const char **ret_off)
+{
+	if (!p)
+		return 0;
+	*ret_off = (const char *)(uintptr_t)(m->len + 1); /* 0 stays "absent" */
+	return buf_append(m, p, n);
+}
+
+static int fill_hit(struct slice *sl, const struct slice_hit *sh, uint32_t shard, unsigned with,
+	struct coll_answer *a, struct coll_hit *h)
+{
+	struct slice_rec r = {.rowid = 0};
+	const char *id, *off = NULL;
+	size_t len;
+	int rc = slice_slot_id(sl, sh->slot, &id, &len);
+
+	if (rc)
+		return rc;
+	memset(h, 0, sizeof *h);
+	h->distance = sh->distance;
+	h->handle = (uint64_t)shard << HANDLE_SHARD_SHIFT | sh->rowid;
+	if (with & COLL_VEC) { /* first, while the memory is aligned to 4 */
+		const float *v = slice_slot_vector(sl, sh->slot);
+		size_t pad = VX_ALIGN_UP(a->mem.len, 4) - a->mem.len;
+
+		rc = buf_append(&a->mem, "\0\0\0", pad);
+		h->rec.dim = slice_schema(sl)->dim;
+		if (rc == 0)
+			rc = append_part(&a->mem, v, h->rec.dim * sizeof *v, &off);
+		h->rec.vec = (const float *)(const void *)off;
+	}
+	h->rec.id_len = len;
+	if (rc == 0)
+		rc = append_part(&a->mem, id, len, &h->rec.id);
+	if (rc == 0 && (with & (COLL_META | COLL_TEXT))) {
+		/* Replaced since the view: the hit stands, its text is the newer record's. */
+		rc = slice_get_rowid(sl, sh->rowid, with & (COLL_META | COLL_TEXT), &r, NULL);
+		if (rc == -ENOENT)
+			rc = 0;
+		if (rc == 0 && r.rec.meta) {
+			h->rec.meta_len = r.rec.meta_len;
+			rc = append_part(&a->mem, r.rec.meta, r.rec.meta_len, &h->rec.meta);
+		}
+		if (rc == 0 && r.rec.text) {
+			h->rec.text_len = r.rec.text_len;
+			rc = append_part(&a->mem, r.rec.text, r.rec.text_len, &h->rec.text);
+		}
+		slice_rec_release(&r);
+	}
+	return rc;
+}
+
+static const char *settle(const struct buf *m, const void *off)
+{
+	return off ? (const char *)m->data + ((uintptr_t)off - 1) : NULL;
+}
+
+static int fill_answer(struct slice **slices, const uint32_t *shards, uint32_t k_lists,
+	const struct merge_hit *merged, uint32_t n, uint64_t exclude, const struct coll_query *q,
+	uint32_t k, struct coll_answer *a)
+{
+	a->mem.len = 0;
+	a->n_hits = 0;
+	if (a->k < k || !a->hits) {
+		struct coll_hit *h = realloc(a->hits, (size_t)k * sizeof *h);
+
+		if (!h)
+			return -ENOMEM;
+		a->hits = h;
+	}
+	a->k = k;
+	for (uint32_t i = 0; i < n && a->n_hits < k; i++) {
+		uint32_t l = merged[i].list;
+		const struct slice_hit *sh = &scratch.hits[(size_t)l * k_lists + merged[i].index];
+
+		if (exclude == ((uint64_t)shards[l] << HANDLE_SHARD_SHIFT | sh->rowid))
+			continue;
+		int rc = fill_hit(slices[l], sh, shards[l], q->with, a, &a->hits[a->n_hits]);
+		if (rc == 0)
+			a->n_hits++;
+		else if (rc != -EUCLEAN)
+			return rc;
+	}
+	for (uint32_t i = 0; i < a->n_hits; i++) {
+		struct vx_record *r = &a->hits[i].rec;
+
+		r->id = settle(&a->mem, r->id);
+		r->meta = settle(&a->mem, r->meta);
+		r->text = settle(&a->mem, r->text);
+		r->vec = (const float *)(const void *)settle(&a->mem, r->vec);
+	}
+	return 0;
+}
+
+void coll_answer_release(struct coll_answer *a)
+{
+	free(a->hits);
+	buf_release(&a->mem);
+	memset(a, 0, sizeof *a);
+}
+
+/* Searches every slice for k_list neighbours, then merges the lists into 'a'. */
+static int scatter(struct coll *c, const struct coll_query *q, const float *vec, uint32_t k,
+	uint64_t exclude, struct coll_answer *a, struct vx_err *err)
+{
+	struct slice *slices[SHARDS_MAX];
+	uint32_t shards[SHARDS_MAX], counts[SHARDS_MAX], heads[SHARDS_MAX], n = 0;
+	const float *dist[SHARDS_MAX];
+	uint32_t k_list = exclude != UINT64_MAX ? k + 1 : k;
+	struct stopper stop = {.q = q};
+	struct index_query iq = {
+		.vec = vec,
+		.k = k_list,
+		.ef = q->ef ? q->ef
+			    : atomic_load_explicit(&c->ef_search, memory_order_relaxed),
+		.exact = q->exact,
+		.stop = q->stop || q->deadline_ns ? should_stop : NULL,
+		.stop_ctx = &stop,
+	};
+	int rc = scratch_reserve(&scratch, (size_t)c->n_places * k_list, k_list);
+
+	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
+		struct slice_hit *hits = scratch.hits + (size_t)n * k_list;
+		float *d = scratch.dist + (size_t)n * k_list;
+
+		if (!sl)
+			continue;
+		slices[n] = sl;
+		shards[n] = c->places[i].shard;
+		counts[n] = 0;
+		rc = slice_search(sl, &iq, hits, &counts[n], NULL);
+		for (uint32_t j = 0; rc == 0 && j < counts[n]; j++)
+			d[j] = hits[j].distance;
+		dist[n++] = d;
+		if (rc == -EINTR && stop.timed_out) {
+			rc = 0;
+			counts[n - 1] = 0;
+		}
+	}
+	a->timed_out = stop.timed_out;
+	if (rc == 0) {
+		uint32_t got = merge_topk(dist, counts, n, k_list, heads, scratch.merged);
+
+		rc = fill_answer(slices, shards, k_list, scratch.merged, got, exclude, q, k, a);
+	}
+	for (uint32_t i = 0; i < n; i++)
+		slice_put(slices[i]);
+	if (rc == 0 && stop.timed_out && a->n_hits == 0)
+		rc = vx_err_set(err, -ETIMEDOUT, "the question was not answered in time");
+	return rc;
+}
+
+int coll_search(struct coll *c, const struct coll_query *q, struct coll_answer *ret,
+	struct vx_err *err)
+{
+	uint32_t dim = coll_dim(c);
+	uint32_t k = q->k ? q->k : atomic_load_explicit(&c->k_default, memory_order_relaxed);
+	struct coll_rec near = {.handle = 0};
+	int rc = check_query(c, q, dim, err);
+
+	if (rc)
+		return rc;
+	atomic_fetch_add_explicit(&c->db->n_searches, 1, memory_order_relaxed);
+	if (!q->id)
+		return scatter(c, q, q->vec, k, UINT64_MAX, ret, err);
+	rc = coll_get(c, q->id, q->id_len, COLL_VEC, &near, err);
+	if (rc == -ENOENT)
+		vx_err_set(err, rc, "no record '%.*s' in '%s'", (int)VX_MIN(q->id_len, 240u), q->id,
+			c->name);
+	if (rc == 0)
+		rc = scatter(c, q, near.rec.vec, k, near.handle, ret, err);
+	coll_rec_release(&near);
+	return rc;
+}
+
+/* --- many at once --------------------------------------------------------------------------- */
+/* A pool of helpers: one job at a time is offered to whoever is idle; the caller works too, so a busy pool
+ * only means less help. */
+struct pool_job {
+	struct coll *c;
+	const struct coll_query *qs;
+	struct coll_answer *answers;
+	int *rcs;
+	size_t n;
+	atomic_size_t next;
+	unsigned helpers; /* guarded by pool->lock */
+};
+
+struct pool {
+	struct vx_mutex lock;
+	struct vx_cond work, idle;
+	struct pool_job *job; /* guarded by lock; NULL: nothing offered */
+	bool stop;
+	unsigned n;
+	pthread_t threads[];
+};
+
+static void run_job(struct pool_job *j)
+{
+	for (size_t i; (i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->n;)
+		j->rcs[i] = coll_search(j->c, &j->qs[i], &j->answers[i], NULL);
+}
+
+static void *pool_thread(void *arg)
+{
+	struct pool *p = arg;
+
+	vx_lock(&p->lock);
+	for (;;) {
+		while (!p->job && !p->stop)
+			vx_cond_wait(&p->work, &p->lock);
+		if (p->stop)
+			break;
+		struct pool_job *j = p->job;
+
+		if (atomic_load_explicit(&j->next, memory_order_relaxed) >= j->n) {
+			p->job = NULL;
+			continue;
+		}
+		j->helpers++;
+		vx_unlock(&p->lock);
+		run_job(j);
+		vx_lock(&p->lock);
+		if (p->job == j)
+			p->job = NULL;
+		if (--j->helpers == 0)
+			vx_cond_broadcast(&p->idle);
+	}
+	vx_unlock(&p->lock);
+	return NULL;
+}
+
+struct pool *pool_new(unsigned threads)
+{
+	struct pool *p = calloc(1, sizeof *p + threads * sizeof p->threads[0]);
+
+	if (!p)
+		return NULL;
+	vx_mutex_init(&p->lock, LOCK_QUEUE);
+	vx_cond_init(&p->work);
+	vx_cond_init(&p->idle);
+	for (; p->n < threads; p->n++) {
+		if (pthread_create(&p->threads[p->n], NULL, pool_thread, p))
+			break; /* fewer helpers: slower, not wrong */
+		pthread_setname_np(p->threads[p->n], "vecfs-search");
+	}
+	return p;
+}
+
+void pool_free(struct pool *p)
+{
+	if (!p)
+		return;
+	vx_lock(&p->lock);
+	p->stop = true;
+	vx_cond_broadcast(&p->work);
+	vx_unlock(&p->lock);
+	for (unsigned i = 0; i < p->n; i++)
+		pthread_join(p->threads[i], NULL);
+	vx_cond_release(&p->work);
+	vx_cond_release(&p->idle);
+	vx_mutex_release(&p->lock);
+	free(p);
+}
+
+int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
+	struct coll_answer *answers, int *ret_rcs, struct vx_err *err)
+{
+	struct pool *p = c->db->pool;
+	struct pool_job j = {.c = c, .qs = qs, .answers = answers, .rcs = ret_rcs, .n = n};
+
+	(void)err;
+	atomic_init(&j.next, 0);
+	if (n > 1 && p && p->n > 0) {
+		vx_lock(&p->lock);
+		if (!p->job) {
+			p->job = &j;
+			vx_cond_broadcast(&p->work);
+		}
+		vx_unlock(&p->lock);
+	}
+	run_job(&j);
+	if (p) {
+		vx_lock(&p->lock);
+		if (p->job == &j)
+			p->job = NULL;
+		while (j.helpers > 0)
+			vx_cond_wait(&p->idle, &p->lock);
+		vx_unlock(&p->lock);
+	}
+	return 0;
+}
+
+/* --- recall ------------------------------------------------------------------------------------ */
+struct pick {
+	uint64_t handle;
+};
+
+static int on_pick(void *arg, uint64_t handle, uint64_t mtime_ns, const char *id, size_t len)
+{
+	struct pick *p = arg;
+
+	(void)mtime_ns;
+	(void)id;
+	(void)len;
+	p->handle = handle;
+	return 1;
+}
+
+/* A stored record at a random place: one at or after a random rowid of a random slice. */
+static int pick_record(struct coll *c, struct coll_rec *ret)
+{
+	for (int tries = 0; tries < 16; tries++) {
+		uint32_t r[2];
+		struct slice_stats st;
+		struct pick p = {.handle = 0};
+		int rc;
+
+		random_bytes(r, sizeof r);
+		uint32_t shard = c->places[r[0] % c->n_places].shard;
+		struct slice *sl = coll_slice(c, shard, &rc, NULL);
+		if (!sl)
+			continue;
+		slice_stat(sl, &st);
+		slice_put(sl);
+		if (st.nslots == 0)
+			continue;
+		uint64_t cursor = (uint64_t)shard << HANDLE_SHARD_SHIFT | r[1] % st.nslots;
+		(void)coll_list(c, cursor, 1, on_pick, &p);
+		if (p.handle && coll_get_handle(c, p.handle, COLL_VEC, ret, NULL) == 0)
+			return 0;
+	}
+	return -ENODATA;
+}
+
+static int cmp_double(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Answers within the exact k-th distance count as found: ties are not misses. */
+static uint32_t count_found(const struct coll_answer *got, const struct coll_answer *exact)
+{
+	uint32_t found = 0;
+
+	if (exact->n_hits == 0)
+		return 0;
+	float worst = exact->hits[exact->n_hits - 1].distance;
+	worst += fabsf(worst) * 1e-6f;
+	for (uint32_t i = 0; i < got->n_hits; i++)
+		found += got->hits[i].distance <= worst;
+	return VX_MIN(found, exact->n_hits);
+}
+
+int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, struct coll_recall *ret,
+	struct vx_err *err)
+{
+	struct coll_answer got = {.k = 0}, exact = {.k = 0};
+	struct coll_rec rec = {.handle = 0};
+	uint64_t found = 0, wanted = 0;
+	double *us = calloc(2 * (size_t)VX_MAX(samples, 1u), sizeof *us);
+	uint32_t n = 0;
+	int rc = us ? 0 : -ENOMEM;
+
+	for (; rc == 0 && n < samples; n++) {
+		rc = pick_record(c, &rec);
+		if (rc)
+			break;
+		struct coll_query q = {
+			.vec = rec.rec.vec, .dim = rec.rec.dim, .k = k, .ef = ef};
+		uint64_t t0 = clock_mono_ns();
+		rc = coll_search(c, &q, &got, err);
+		uint64_t t1 = clock_mono_ns();
+		q.exact = true;
+		if (rc == 0)
+			rc = coll_search(c, &q, &exact, err);
+		us[n] = (double)(t1 - t0) / 1e3;
+		us[samples + n] = (double)(clock_mono_ns() - t1) / 1e3;
+		found += count_found(&got, &exact);
+		wanted += exact.n_hits;
+	}
+	if (rc == -ENODATA)
+		vx_err_set(err, rc, "collection '%s' has no records to measure on", c->name);
+	if (rc == 0 && n > 0) {
+		qsort(us, n, sizeof *us, cmp_double);
+		qsort(us + samples, n, sizeof *us, cmp_double);
+		ret->k = k ? k : got.k;
+		ret->samples = n;
+		ret->recall = wanted ? (double)found / (double)wanted : 1.0;
+		ret->p50_us = us[n / 2];
+		ret->p99_us = us[(size_t)n * 99 / 100];
+		ret->exact_p50_us = us[samples + n / 2];
+	}
+	coll_answer_release(&got);
+	coll_answer_release(&exact);
+	coll_rec_release(&rec);
+	free(us);
+	return rc;
+}
