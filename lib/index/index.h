@@ -34,18 +34,24 @@ struct index_host {
 	void *ctx;
 };
 
+#define INDEX_M_MIN  2u
+#define INDEX_M_MAX  128u
+#define INDEX_EF_MAX 10000u
+
 struct index_params {
 	const char *kind; /* "hnsw" (default, NULL) or "flat" */
 	enum vx_metric metric;
 	uint32_t dim;
-	uint32_t m;		  /* links per node and layer (2m on layer 0); 0: 16 */
+	uint32_t m;               /* links per node and layer (2m on layer 0); 0: 16 */
 	uint32_t ef_construction; /* 0: 200 */
-	const char *quant;	  /* "sq8" (default, NULL) or "none" */
-	uint64_t seed;		  /* levels */
+	const char *quant;        /* "sq8" (default, NULL) or "none" */
+	uint64_t seed;            /* levels */
 };
 
 struct index;
 
+/* -EINVAL: unknown kind or quant, dim or m or ef_construction out of range; -ENOMEM.
+ * The strings and the host's table are copied; host->ctx is borrowed. */
 VX_MUST_CHECK
 int index_new(const struct index_params *p, const struct index_host *host, struct index **ret);
 void index_free(struct index *ix);
@@ -76,8 +82,8 @@ struct index_hit {
 struct index_query {
 	const float *vec; /* dim */
 	uint32_t k;
-	uint32_t ef;	 /* 0: the kind's default for recall@10 >= 0.95 */
-	bool exact;	 /* scan everything at full precision */
+	uint32_t ef;     /* 0: the kind's default for recall@10 >= 0.95 */
+	bool exact;      /* scan everything at full precision */
 	uint32_t nslots; /* the view: slots at or above are not looked at */
 	/* Whether a slot may be returned (alive in the view, passes the filter); NULL: all. */
 	bool (*visible)(void *ctx, uint32_t slot);
@@ -88,9 +94,9 @@ struct index_query {
 };
 
 struct index_search_stat {
-	uint32_t hops;	    /* nodes expanded */
+	uint32_t hops;      /* nodes expanded */
 	uint32_t distances; /* code distances computed in the graph */
-	uint32_t tail;	    /* slots scanned in the tail */
+	uint32_t tail;      /* slots scanned in the tail */
 	uint32_t reranked;
 };
 

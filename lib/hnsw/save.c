@@ -1,0 +1,112 @@
+/* save.c - the graph's part of a checkpoint (docs/format-index.md, "Index checkpoint").
+ *
+ *	entry + 1, upper nodes, default ef, audited, measured		5 words
+ *	per upper node: slot, height, height rows of m links
+ *	per slot below 'nslots': a row of 2m links
+ *
+ * Links are stored as in memory: number + 1, 0 for none.  What is read is checked against
+ * the counts, so that not even a well-checksummed file can lead outside the arrays.
+ */
+#include "hnsw/hnsw_i.h"
+
+#define ROWS_BATCH 64u
+
+int hnsw_save(struct index *ix, struct ckpt_writer *w, uint32_t nslots)
+{
+	const struct hnsw *h = hnsw_of(ix);
+	const uint32_t head[5] = {
+		h->entry, h->nupper, ix_load(&h->ef_default), h->audited, h->measured};
+	int rc = ckpt_put_words(w, head, VX_ARRAY_SIZE(head));
+
+	for (uint32_t u = 0; u < h->nupper && rc == 0; u++) {
+		const struct upper *n = upper_at(h, u);
+		const uint32_t id[2] = {n->slot, n->level};
+		rc = ckpt_put_words(w, id, 2);
+		if (rc == 0)
+			rc = ckpt_put_words(w, n->links, (size_t)n->level * h->m);
+	}
+	for (uint32_t s = 0; s < nslots && rc == 0; s++)
+		rc = ckpt_put_words(w, base_row(ix, s), h->m0);
+	return rc;
+}
+
+static int bad(struct vx_err *err, const char *what)
+{
+	return vx_err_set(err, -EUCLEAN, "checkpoint: %s is out of range", what);
+}
+
+/* Whether links are below 'bound' and nothing follows the end. */
+static bool row_fits(const uint32_t *row, uint32_t cap, uint32_t bound)
+{
+	uint32_t max = 0;
+	bool gap = false;
+
+	for (uint32_t i = 0; i < cap; i++) {
+		max = VX_MAX(max, row[i]);
+		gap |= i > 0 && row[i] != 0 && row[i - 1] == 0;
+	}
+	return max <= bound && !gap;
+}
+
+static int load_upper(struct index *ix, struct ckpt_reader *r, uint32_t count, uint32_t nslots,
+	struct vx_err *err)
+{
+	struct hnsw *h = hnsw_of(ix);
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t id[2], u;
+		int rc = ckpt_get_words(r, id, 2);
+		if (rc < 0)
+			return rc;
+		if (id[0] >= nslots || id[1] < 1 || id[1] > HNSW_LEVEL_MAX)
+			return bad(err, "an upper node");
+		struct upper *n = upper_new(h, id[0], id[1], &u);
+		if (!n)
+			return -ENOMEM;
+		rc = ckpt_get_words(r, n->links, (size_t)n->level * h->m);
+		if (rc < 0)
+			return rc;
+		for (uint32_t l = 1; l <= n->level; l++) {
+			if (!row_fits(upper_row(h, n, l), h->m, count))
+				return bad(err, "an upper link");
+		}
+	}
+	/* A link on layer l must lead to a node that has that layer. */
+	for (uint32_t u = 0; u < count; u++) {
+		struct upper *n = upper_at(h, u);
+		for (uint32_t i = 0; i < n->level * h->m; i++) {
+			uint32_t link = n->links[i];
+			if (link && upper_at(h, link - 1)->level < i / h->m + 1)
+				return bad(err, "an upper link's layer");
+		}
+	}
+	return 0;
+}
+
+int hnsw_load(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct vx_err *err)
+{
+	struct hnsw *h = hnsw_of(ix);
+	uint32_t head[5];
+	int rc = ckpt_get_words(r, head, VX_ARRAY_SIZE(head));
+
+	if (rc < 0)
+		return rc;
+	if (head[0] > head[1] || head[1] > 2 * (uint64_t)nslots || (nslots > 0) < (head[0] > 0))
+		return bad(err, "the entry point");
+	if (head[2] > INDEX_EF_MAX || head[3] > nslots || head[4] > nslots)
+		return bad(err, "a count");
+	rc = load_upper(ix, r, head[1], nslots, err);
+	for (uint32_t s = 0; s < nslots && rc == 0; s++) {
+		uint32_t *row = base_row(ix, s);
+		rc = ckpt_get_words(r, row, h->m0);
+		if (rc == 0 && !row_fits(row, h->m0, nslots))
+			rc = bad(err, "a link");
+	}
+	if (rc < 0)
+		return rc;
+	h->ef_default = head[2];
+	h->audited = head[3];
+	h->measured = head[4];
+	ix_store(&h->entry, head[0]);
+	return 0;
+}

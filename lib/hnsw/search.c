@@ -1,0 +1,224 @@
+/* search.c - walking the graph.
+ *
+ * Layer 0 is where the time goes.  The pool is one sorted array of at most ef nodes;
+ * 'cur' is its first node that was not expanded.  One hop: read the row of that node, keep the
+ * neighbours that were not visited (written without a branch: the store always happens, the
+ * count moves only for new ones), let one kernel call fetch all their codes ahead and
+ * compute all distances, insert the few that are near enough, and fetch their rows.  Nothing
+ * is allocated.  It ends when every node of the pool is expanded.
+ *
+ * Nodes that may not be returned (deleted, filtered out, beyond the view) are walked like others
+ * but leave the pool as soon as they are expanded; so the pool ends with ef nodes
+ * that may.  Whether a node is visible is asked only when it is expanded.  When the
+ * invisible ones outnumber a budget the walk gives up: scanning is then cheaper.
+ */
+#include <math.h>
+
+#include "hnsw/hnsw_i.h"
+
+#define STOP_EVERY_HOPS 64u
+
+uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t from, uint32_t to,
+	float *ret_d, struct index_search_stat *st)
+{
+	const struct hnsw *h = hnsw_of(ix);
+	struct upper *cur = upper_at(h, u);
+	uint32_t us[INDEX_M_MAX];
+	float best = *ret_d;
+
+	for (uint32_t level = from; level > to; level--) {
+		bool moved = true;
+		while (moved) {
+			const uint32_t *row = upper_row(h, cur, level);
+			uint32_t n = 0, link;
+
+			moved = false;
+			for (; n < h->m && (link = link_get(row, n)) != 0; n++) {
+				us[n] = link - 1;
+				sc->ids[n] = upper_at(h, us[n])->slot;
+			}
+			probe_distances(
+				&ix->codes, &sc->probe, sc->ids, n, sc->rows, sc->dots, sc->dist);
+			st->hops++;
+			st->distances += n;
+			for (uint32_t i = 0; i < n; i++) {
+				if (sc->dist[i] < best) {
+					best = sc->dist[i];
+					u = us[i];
+					moved = true;
+				}
+			}
+			cur = upper_at(h, u);
+		}
+	}
+	*ret_d = best;
+	return u;
+}
+
+/* The starting node may be newer than the scratch: it is then merely visited twice. */
+static inline void mark_visited(struct scratch *sc, uint32_t slot)
+{
+	if (slot < sc->nslots)
+		sc->visited[slot] = sc->epoch;
+}
+
+/* Inserts a node that is not expanded; returns where.  The pool has room for n + 1. */
+static inline uint32_t pool_insert(struct cand *pool, uint32_t n, float d, uint32_t id)
+{
+	uint32_t lo = 0, len = n;
+
+	while (len > 0) {
+		uint32_t half = len / 2;
+		bool right = pool[lo + half].d <= d;
+		lo = right ? lo + half + 1 : lo;
+		len = right ? len - half - 1 : half;
+	}
+	__builtin_memmove(pool + lo + 1, pool + lo, (n - lo) * sizeof *pool);
+	pool[lo].d = d;
+	pool[lo].slot = id;
+	return lo;
+}
+
+void hnsw_search_upper(struct index *ix, struct scratch *sc, uint32_t u, float d, uint32_t level,
+	uint32_t ef, uint32_t *ret_n)
+{
+	const struct hnsw *h = hnsw_of(ix);
+	struct cand *pool = sc->pool;
+	uint32_t us[INDEX_M_MAX], n = 1, cur = 0;
+
+	scratch_forget(sc);
+	pool[0] = (struct cand){.d = d, .slot = u};
+	mark_visited(sc, upper_at(h, u)->slot);
+	while (cur < n) {
+		if (pool[cur].slot & HNSW_SEEN) {
+			cur++;
+			continue;
+		}
+		const uint32_t *row = upper_row(h, upper_at(h, pool[cur].slot), level);
+		uint32_t m = 0, link, lowest = ++cur;
+		pool[cur - 1].slot |= HNSW_SEEN;
+		for (uint32_t i = 0; i < h->m && (link = link_get(row, i)) != 0; i++) {
+			uint32_t slot = upper_at(h, link - 1)->slot;
+			if (slot >= sc->nslots || sc->visited[slot] == sc->epoch)
+				continue;
+			sc->visited[slot] = sc->epoch;
+			us[m] = link - 1;
+			sc->ids[m++] = slot;
+		}
+		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
+		for (uint32_t i = 0; i < m; i++) {
+			if (n == ef && !(sc->dist[i] < pool[n - 1].d))
+				continue;
+			uint32_t at = pool_insert(pool, n == ef ? n - 1 : n, sc->dist[i], us[i]);
+			n += n < ef;
+			lowest = VX_MIN(lowest, at);
+		}
+		cur = lowest;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		pool[i].slot &= ~HNSW_SEEN;
+	*ret_n = n;
+}
+
+/* The unvisited neighbours of a slot, now marked, in sc->ids. */
+static inline uint32_t gather(
+	const struct index *ix, struct scratch *sc, uint32_t slot, uint32_t m0)
+{
+	const uint32_t *row = base_row(ix, slot);
+	uint8_t *visited = sc->visited, epoch = sc->epoch;
+	uint32_t *ids = sc->ids, m = 0, nslots = sc->nslots, link;
+
+	for (uint32_t i = 0; i < m0 && (link = link_get(row, i)) != 0; i++) {
+		uint32_t id = link - 1;
+		if (VX_UNLIKELY(id >= nslots))
+			continue; /* appended since this scratch was taken */
+		ids[m] = id;
+		m += visited[id] != epoch;
+		visited[id] = epoch;
+	}
+	return m;
+}
+
+int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float d, uint32_t ef,
+	const struct index_query *q, uint32_t limit, uint32_t *ret_n, bool *ret_gave_up,
+	struct index_search_stat *st)
+{
+	const uint32_t m0 = hnsw_of(ix)->m0;
+	struct cand *pool = sc->pool;
+	uint32_t n = 1, cur = 0, hops = 0, hidden = 0;
+	uint32_t hidden_max = VX_MAX(16 * ef, limit / 128);
+
+	*ret_gave_up = false;
+	pool[0] = (struct cand){.d = d, .slot = slot};
+	mark_visited(sc, slot);
+	while (cur < n) {
+		if (pool[cur].slot & HNSW_SEEN) {
+			cur++;
+			continue;
+		}
+		if (q && q->stop && hops % STOP_EVERY_HOPS == STOP_EVERY_HOPS - 1 &&
+			q->stop(q->stop_ctx))
+			return -EINTR;
+		hops++;
+		slot = pool[cur].slot;
+		uint32_t m = gather(ix, sc, slot, m0);
+		if (!q || (slot < limit && ix_visible(ix, q, slot))) {
+			pool[cur++].slot |= HNSW_SEEN;
+		} else {
+			n--;
+			__builtin_memmove(pool + cur, pool + cur + 1, (n - cur) * sizeof *pool);
+			if (++hidden > hidden_max) {
+				*ret_gave_up = true;
+				break;
+			}
+		}
+		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
+		st->distances += m;
+		uint32_t lowest = cur;
+		for (uint32_t i = 0; i < m; i++) {
+			if (n == ef && !(sc->dist[i] < pool[n - 1].d))
+				continue;
+			__builtin_prefetch(base_row(ix, sc->ids[i]), 0, 3);
+			__builtin_prefetch(base_row(ix, sc->ids[i]) + 16, 0, 3);
+			uint32_t at = pool_insert(
+				pool, n == ef ? n - 1 : n, sc->dist[i], sc->ids[i]);
+			n += n < ef;
+			lowest = VX_MIN(lowest, at);
+		}
+		cur = lowest;
+	}
+	st->hops += hops;
+	for (uint32_t i = 0; i < n; i++)
+		pool[i].slot &= ~HNSW_SEEN;
+	*ret_n = n;
+	return 0;
+}
+
+/* Algorithm 5. */
+int hnsw_search(struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t limit,
+	uint32_t ef, uint32_t *ret_n, bool *ret_complete, struct index_search_stat *st)
+{
+	const struct hnsw *h = hnsw_of(ix);
+	uint32_t entry = ix_load(&h->entry);
+	bool gave_up;
+	float d;
+
+	*ret_complete = false;
+	*ret_n = 0;
+	if (entry == 0)
+		return 0;
+	const struct upper *top = upper_at(h, entry - 1);
+	sc->ids[0] = top->slot;
+	probe_distances(&ix->codes, &sc->probe, sc->ids, 1, sc->rows, sc->dots, sc->dist);
+	d = sc->dist[0];
+	uint32_t u = hnsw_descend(ix, sc, entry - 1, top->level, 0, &d, st);
+	uint32_t slot = upper_at(h, u)->slot;
+	scratch_forget(sc);
+	int rc = hnsw_search_base(ix, sc, slot, d, ef, q, limit, ret_n, &gave_up, st);
+	if (rc < 0)
+		return rc;
+	if (gave_up)
+		*ret_n = 0;
+	*ret_complete = *ret_n == limit;
+	return 0;
+}

@@ -1,0 +1,378 @@
+/* checkpoint.c - an index in a file (docs/format-index.md, "Index checkpoint").
+ *
+ *	offset
+ *	0	header, 128 bytes
+ *	128	payload in blocks of 262,144 bytes (the last one shorter), each followed by
+ *		8 bytes: XXH3 of the block, seeded with salt + block number
+ *
+ * Header:
+ *	0	8	magic "VECFSIDX"
+ *	8	4	version, 1
+ *	12	4	length of the header, 128
+ *	16	8	salt, random per file
+ *	24	8	payload bytes
+ *	32	8	tag: generation
+ *	40	8	tag: applied index
+ *	48	8	seed of the levels
+ *	56	4	dimension
+ *	60	4	metric
+ *	64	4	quantiser: 0 none, 1 sq8
+ *	68	8	kind, zero padded
+ *	76	4	m
+ *	80	4	ef_construction
+ *	84	4	slots appended
+ *	88	4	slots linked
+ *	92	4	slots dead
+ *	96	4	bytes of a code row
+ *	100	4	bytes of a slot's link row
+ *	104	16	zero
+ *	120	8	XXH3 of the 120 bytes before, seed 0
+ *
+ * Payload: code rows of all slots; aux (scale, add: two float32) of all slots; flags, one byte
+ * each; then the kind's part.  A file is valid if and only if the header's checksum and
+ * length fit, every block's checksum fits, and the payload is consumed to its last byte.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "index/index_i.h"
+
+#define CKPT_HEADER  128u
+#define CKPT_BLOCK   262144u
+#define CKPT_SUM     8u
+#define CKPT_VERSION 1u
+#define CKPT_WORDS   1024u
+
+static const char magic[8] = {'V', 'E', 'C', 'F', 'S', 'I', 'D', 'X'};
+
+struct ckpt_writer {
+	struct disk *disk;
+	int fd;
+	uint64_t salt, block, payload, off;
+	size_t fill;
+	uint8_t *buf; /* a block and its checksum */
+};
+
+struct ckpt_reader {
+	struct disk *disk;
+	int fd;
+	uint64_t salt, block, left, off; /* left: payload bytes not yet in buf */
+	size_t at, fill;
+	uint8_t *buf;
+};
+
+/* --- writing -------------------------------------------------------------- */
+static int flush_block(struct ckpt_writer *w)
+{
+	if (w->fill == 0)
+		return 0;
+	put_le64(w->buf + w->fill, hash_xxh3(w->buf, w->fill, w->salt + w->block));
+	int rc = disk_pwrite(w->disk, w->fd, w->buf, w->fill + CKPT_SUM, w->off);
+	if (rc < 0)
+		return rc;
+	w->off += w->fill + CKPT_SUM;
+	w->block++;
+	w->fill = 0;
+	return 0;
+}
+
+int ckpt_put(struct ckpt_writer *w, const void *p, size_t n)
+{
+	const uint8_t *b = p;
+
+	w->payload += n;
+	while (n > 0) {
+		size_t m = VX_MIN(n, CKPT_BLOCK - w->fill);
+		memcpy(w->buf + w->fill, b, m);
+		w->fill += m;
+		b += m;
+		n -= m;
+		if (w->fill == CKPT_BLOCK) {
+			int rc = flush_block(w);
+			if (rc < 0)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+int ckpt_put_words(struct ckpt_writer *w, const uint32_t *v, size_t n)
+{
+	uint8_t tmp[CKPT_WORDS * 4];
+
+	while (n > 0) {
+		size_t m = VX_MIN(n, CKPT_WORDS);
+		for (size_t i = 0; i < m; i++)
+			put_le32(tmp + 4 * i, __atomic_load_n(v + i, __ATOMIC_RELAXED));
+		int rc = ckpt_put(w, tmp, 4 * m);
+		if (rc < 0)
+			return rc;
+		v += m;
+		n -= m;
+	}
+	return 0;
+}
+
+static void make_header(const struct index *ix, const struct ckpt_writer *w, struct index_tag tag,
+	uint32_t n, uint8_t *h)
+{
+	memset(h, 0, CKPT_HEADER);
+	memcpy(h, magic, sizeof magic);
+	put_le32(h + 8, CKPT_VERSION);
+	put_le32(h + 12, CKPT_HEADER);
+	put_le64(h + 16, w->salt);
+	put_le64(h + 24, w->payload);
+	put_le64(h + 32, tag.generation);
+	put_le64(h + 40, tag.applied);
+	put_le64(h + 48, ix->p.seed);
+	put_le32(h + 56, ix->p.dim);
+	put_le32(h + 60, (uint32_t)ix->p.metric);
+	put_le32(h + 64, ix->sq8);
+	strncpy((char *)h + 68, ix->p.kind, 8);
+	put_le32(h + 76, ix->p.m);
+	put_le32(h + 80, ix->p.ef_construction);
+	put_le32(h + 84, n);
+	put_le32(h + 88, ix_load(&ix->linked));
+	put_le32(h + 92, ix_load(&ix->dead));
+	put_le32(h + 96, ix->codes.width);
+	put_le32(h + 100, ix->codes.extra);
+	put_le64(h + 120, hash_xxh3(h, 120, 0));
+}
+
+static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
+{
+	const struct codes *c = &ix->codes;
+	int rc = 0;
+
+	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS)
+		rc = ckpt_put(
+			w, codes_row(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->width);
+	for (uint32_t s = 0; s < n && rc == 0; s++) {
+		uint32_t v[2];
+		memcpy(v, codes_aux(c, s), sizeof v);
+		rc = ckpt_put_words(w, v, 2);
+	}
+	for (uint32_t s = 0; s < n && rc == 0; s++) {
+		uint8_t f = codes_flags_get(c, s);
+		rc = ckpt_put(w, &f, 1);
+	}
+	return rc;
+}
+
+static int write_all(struct index *ix, struct ckpt_writer *w, struct index_tag tag)
+{
+	uint8_t head[CKPT_HEADER];
+
+	/* At rest: every slot that a linker took is linked, and none is being linked. */
+	pthread_rwlock_wrlock(&ix->link_gate);
+	uint32_t n = ix_load(&ix->appended);
+	int rc = put_codes(ix, w, n);
+	if (rc == 0 && ix->ops->save)
+		rc = ix->ops->save(ix, w, ix_load(&ix->linked));
+	if (rc == 0)
+		rc = flush_block(w);
+	make_header(ix, w, tag, n, head);
+	pthread_rwlock_unlock(&ix->link_gate);
+
+	if (rc == 0)
+		rc = disk_pwrite(w->disk, w->fd, head, sizeof head, 0);
+	if (rc == 0)
+		rc = w->disk->ops->fdatasync(w->disk, w->fd);
+	return rc;
+}
+
+int index_save(struct index *ix, struct disk *disk, const char *path, struct index_tag tag,
+	struct vx_err *err)
+{
+	struct ckpt_writer w = {.disk = disk, .off = CKPT_HEADER};
+
+	w.buf = malloc(CKPT_BLOCK + CKPT_SUM);
+	if (!w.buf)
+		return vx_err_set(err, -ENOMEM, "%s: no memory for a checkpoint", path);
+	random_bytes(&w.salt, sizeof w.salt);
+	int rc = w.fd = disk->ops->open(disk, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	if (rc >= 0) {
+		rc = write_all(ix, &w, tag);
+		int rc2 = disk->ops->close(disk, w.fd);
+		rc = rc < 0 ? rc : rc2;
+		if (rc < 0)
+			(void)disk->ops->unlink(disk, path);
+	}
+	free(w.buf);
+	if (rc < 0)
+		return vx_err_set(
+			err, rc, "%s: cannot write a checkpoint: %s", path, strerror(-rc));
+	return 0;
+}
+
+/* --- reading -------------------------------------------------------------- */
+static int next_block(struct ckpt_reader *r)
+{
+	size_t n = VX_MIN(r->left, (uint64_t)CKPT_BLOCK);
+
+	if (n == 0)
+		return -EUCLEAN;
+	int rc = disk_pread(r->disk, r->fd, r->buf, n + CKPT_SUM, r->off);
+	if (rc < 0)
+		return rc;
+	if (get_le64(r->buf + n) != hash_xxh3(r->buf, n, r->salt + r->block))
+		return -EUCLEAN;
+	r->off += n + CKPT_SUM;
+	r->left -= n;
+	r->block++;
+	r->at = 0;
+	r->fill = n;
+	return 0;
+}
+
+int ckpt_get(struct ckpt_reader *r, void *p, size_t n)
+{
+	uint8_t *b = p;
+
+	while (n > 0) {
+		if (r->at == r->fill) {
+			int rc = next_block(r);
+			if (rc < 0)
+				return rc;
+		}
+		size_t m = VX_MIN(n, r->fill - r->at);
+		memcpy(b, r->buf + r->at, m);
+		r->at += m;
+		b += m;
+		n -= m;
+	}
+	return 0;
+}
+
+int ckpt_get_words(struct ckpt_reader *r, uint32_t *v, size_t n)
+{
+	int rc = ckpt_get(r, v, n * sizeof *v);
+
+	for (size_t i = 0; i < n && rc == 0; i++)
+		v[i] = get_le32(&v[i]);
+	return rc;
+}
+
+/* Compares the header with the index; fills the counts. */
+static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, const uint8_t *h,
+	struct index_tag *ret_tag, uint32_t ret_count[3], struct vx_err *err)
+{
+	uint64_t payload = get_le64(h + 24);
+	uint64_t blocks = payload / CKPT_BLOCK + (payload % CKPT_BLOCK != 0);
+	char kind[9] = {0};
+
+	if (memcmp(h, magic, sizeof magic) != 0 || get_le64(h + 120) != hash_xxh3(h, 120, 0))
+		return vx_err_set(err, -EUCLEAN, "damaged header");
+	if (get_le32(h + 8) != CKPT_VERSION || get_le32(h + 12) != CKPT_HEADER)
+		return vx_err_set(err, -ESTALE, "version %u", get_le32(h + 8));
+	memcpy(kind, h + 68, 8);
+	if (strcmp(kind, ix->p.kind) != 0 || get_le64(h + 48) != ix->p.seed ||
+		get_le32(h + 56) != ix->p.dim || get_le32(h + 60) != (uint32_t)ix->p.metric ||
+		get_le32(h + 64) != ix->sq8 || get_le32(h + 76) != ix->p.m ||
+		get_le32(h + 80) != ix->p.ef_construction || get_le32(h + 96) != ix->codes.width ||
+		get_le32(h + 100) != ix->codes.extra)
+		return vx_err_set(err, -ESTALE, "other parameters");
+	for (int i = 0; i < 3; i++)
+		ret_count[i] = get_le32(h + 84 + 4 * i);
+	uint64_t slot_bytes = ix->codes.width + sizeof(struct code_aux) + 1;
+	if (payload > size || size != CKPT_HEADER + payload + blocks * CKPT_SUM ||
+		payload / slot_bytes < ret_count[0] || ret_count[1] > ret_count[0] ||
+		ret_count[0] > VX_SLOTS_MAX)
+		return vx_err_set(err, -EUCLEAN, "its length does not fit its header");
+	r->salt = get_le64(h + 16);
+	r->left = payload;
+	*ret_tag = (struct index_tag){.generation = get_le64(h + 32), .applied = get_le64(h + 40)};
+	return 0;
+}
+
+static int get_codes(struct index *ix, struct ckpt_reader *r, uint32_t n)
+{
+	struct codes *c = &ix->codes;
+	int rc = codes_reserve(c, n);
+
+	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
+		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
+		rc = ckpt_get(r, codes_row(c, s), (size_t)m * c->width);
+	}
+	for (uint32_t s = 0; s < n && rc == 0; s++) {
+		uint32_t v[2];
+		rc = ckpt_get_words(r, v, 2);
+		if (rc == 0)
+			memcpy(codes_aux(c, s), v, sizeof v);
+	}
+	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
+		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
+		rc = ckpt_get(r, codes_flags(c, s), m);
+	}
+	return rc;
+}
+
+static int read_all(
+	struct index *ix, struct ckpt_reader *r, struct index_tag *ret_tag, struct vx_err *err)
+{
+	uint8_t head[CKPT_HEADER];
+	uint32_t count[3];
+	uint64_t size;
+	struct index_tag tag;
+	int rc = r->disk->ops->size(r->disk, r->fd, &size);
+
+	if (rc < 0)
+		return rc;
+	if (size < CKPT_HEADER)
+		return vx_err_set(err, -EUCLEAN, "shorter than its header");
+	rc = disk_pread(r->disk, r->fd, head, sizeof head, 0);
+	if (rc == 0)
+		rc = read_header(ix, r, size, head, &tag, count, err);
+	if (rc == 0)
+		rc = get_codes(ix, r, count[0]);
+	if (rc == 0 && ix->ops->load)
+		rc = ix->ops->load(ix, r, count[1], err);
+	if (rc == 0 && (r->left != 0 || r->at != r->fill))
+		rc = -EUCLEAN;
+	if (rc < 0)
+		return rc;
+	__atomic_store_n(&ix->dead, count[2], __ATOMIC_RELAXED);
+	ix_store(&ix->next, count[1]);
+	ix_store(&ix->linked, count[1]);
+	ix_store(&ix->appended, count[0]);
+	codes_settle(&ix->codes, 0, count[0]);
+	codes_settle_extra(&ix->codes, 0, count[1]);
+	*ret_tag = tag;
+	return 0;
+}
+
+int index_load(struct index *ix, struct disk *disk, const char *path, struct index_tag *ret_tag,
+	struct vx_err *err)
+{
+	struct ckpt_reader r = {.disk = disk, .off = CKPT_HEADER};
+
+	if (ix_load(&ix->appended) != 0)
+		return vx_err_set(err, -EINVAL, "%s: the index is not fresh", path);
+	r.buf = malloc(CKPT_BLOCK + CKPT_SUM);
+	if (!r.buf)
+		return vx_err_set(err, -ENOMEM, "%s: no memory to read it", path);
+	if (err)
+		*err = (struct vx_err)VX_ERR_INIT;
+	int rc = r.fd = disk->ops->open(disk, path, O_RDONLY, 0);
+	if (rc >= 0) {
+		pthread_rwlock_wrlock(&ix->link_gate);
+		rc = read_all(ix, &r, ret_tag, err);
+		if (rc < 0) {
+			codes_drop(&ix->codes);
+			if (ix->ops->reset)
+				ix->ops->reset(ix);
+		}
+		pthread_rwlock_unlock(&ix->link_gate);
+		(void)disk->ops->close(disk, r.fd);
+	}
+	free(r.buf);
+	if (rc < 0 && (!err || err->code == 0))
+		vx_err_set(err, rc, "%s", rc == -EUCLEAN ? "a block is damaged" : strerror(-rc));
+	if (rc < 0)
+		vx_err_prefix(err, "%s", path);
+	return rc;
+}

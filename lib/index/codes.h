@@ -1,0 +1,151 @@
+/* codes.h - what an index keeps for each slot, and the distances between such codes.
+ *
+ * "sq8": a vector (normalised first under cosine) is rotated by a seeded random rotation, so that
+ * no component dominates, and each component becomes round(x / scale) in -127..127 with
+ * a scale of the vector's own; the row holds that plus 128, as unsigned bytes.
+ * The distance of two codes needs one integer dot product:
+ *
+ *	l2:     |x|^2 + |y|^2 - 2 sx sy (cx . cy)
+ *	cosine: half of that (both have length 1)
+ *	ip:     - sx sy (cx . cy)
+ *
+ * where |x| is the length of the *decoded* vector: the error then shrinks with the distance of x and y.
+ * All three are add_q + add_x - scale_q * scale_x * dot with the metric's factor in
+ * scale_q.  "none" keeps no row; distances come from the host's vectors.
+ *
+ * Slots lie in chunks of 65,536.  A chunk is one mapping that never moves: code rows, then the
+ * kind's rows ("extra": links), then aux and flags.  Untouched pages cost nothing, and
+ * ranges that have filled up are turned into huge pages.
+ *
+ * Threads: codes_append and codes_drop by one thread at a time; everything else by any
+ * thread, for slots below a count that was published with release order.
+ */
+#ifndef VECFS_INDEX_CODES_H
+#define VECFS_INDEX_CODES_H
+
+#include "base/base.h"
+#include "index/index.h"
+#include "simd/simd.h"
+
+#define CODES_CHUNK_SLOTS 65536u
+#define CODES_CHUNKS_MAX  (VX_SLOTS_MAX / CODES_CHUNK_SLOTS)
+
+struct code_aux {
+	float scale; /* "none" under cosine: 1 / length */
+	float add;
+};
+
+struct codes {
+	/* immutable */
+	enum vx_metric metric;
+	uint32_t dim;
+	uint32_t width;    /* bytes of a code: dim rounded up to 64; 0 for "none" */
+	uint32_t extra;    /* bytes per slot of the kind, a multiple of 64 */
+	uint64_t rot_seed; /* of the rotation */
+	float *signs;      /* 2 * width, +1 or -1 */
+	size_t extra_off, aux_off, flags_off, chunk_bytes;
+	const struct simd_kernels *k;
+	struct index_host host;
+
+	/* grows: entries are written before the slots in them are published */
+	uint8_t **dir; /* CODES_CHUNKS_MAX entries, mapped lazily */
+	uint32_t nchunks;
+};
+
+VX_MUST_CHECK
+int codes_init(struct codes *c, const struct index_params *p, bool sq8, uint32_t extra,
+	const struct index_host *host);
+void codes_release(struct codes *c);
+
+/* Makes room for slots below 'n'.  -ENOMEM. */
+VX_MUST_CHECK
+int codes_reserve(struct codes *c, uint32_t n);
+
+/* Forgets every slot. */
+void codes_drop(struct codes *c);
+
+/* Encodes one vector into a reserved slot.  'tmp' has codes_tmp_floats() floats. */
+void codes_encode(struct codes *c, uint32_t slot, const float *vec, float *tmp);
+
+static inline size_t codes_tmp_floats(const struct codes *c)
+{
+	return VX_MAX(c->width, c->dim);
+}
+
+/* Asks for huge pages under the whole 2 MiB ranges that slots from..to-1 completed.
+ * codes_settle: rows, aux and flags; codes_settle_extra: the kind's rows. */
+void codes_settle(struct codes *c, uint32_t from, uint32_t to);
+void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to);
+
+static inline uint8_t *codes_chunk(const struct codes *c, uint32_t slot)
+{
+	return c->dir[slot / CODES_CHUNK_SLOTS];
+}
+
+static inline uint8_t *codes_row(const struct codes *c, uint32_t slot)
+{
+	return codes_chunk(c, slot) + (size_t)(slot % CODES_CHUNK_SLOTS) * c->width;
+}
+
+static inline uint8_t *codes_extra(const struct codes *c, uint32_t slot)
+{
+	return codes_chunk(c, slot) + c->extra_off + (size_t)(slot % CODES_CHUNK_SLOTS) * c->extra;
+}
+
+static inline struct code_aux *codes_aux(const struct codes *c, uint32_t slot)
+{
+	return (struct code_aux *)(codes_chunk(c, slot) + c->aux_off) + slot % CODES_CHUNK_SLOTS;
+}
+
+/* Bits of a slot's flag byte; set with atomic_or, read relaxed or with acquire. */
+#define CODES_LEVEL_MASK 0x1fu /* the kind's: height of the node */
+#define CODES_LINKED     0x20u /* in the structure */
+#define CODES_SKIPPED    0x40u /* passed over: dead, or its vector was unreadable */
+#define CODES_DEAD       0x80u
+
+static inline uint8_t *codes_flags(const struct codes *c, uint32_t slot)
+{
+	return codes_chunk(c, slot) + c->flags_off + slot % CODES_CHUNK_SLOTS;
+}
+
+static inline uint8_t codes_flags_get(const struct codes *c, uint32_t slot)
+{
+	return __atomic_load_n(codes_flags(c, slot), __ATOMIC_ACQUIRE);
+}
+
+static inline void codes_flags_or(const struct codes *c, uint32_t slot, uint8_t bits)
+{
+	__atomic_fetch_or(codes_flags(c, slot), bits, __ATOMIC_RELEASE);
+}
+
+/* A question, or a stored code, as the left side of distances. */
+struct probe {
+	int8_t *q8;      /* width; sq8 */
+	float *qf;       /* tmp floats; "none": the question, normalised under cosine */
+	const float *vf; /* "none": what to compare with (qf, or a host's vector) */
+	float scale, add;
+	int32_t bias; /* 128 * sum of q8 */
+};
+
+/* From a full-precision question. */
+void probe_from_vec(const struct codes *c, const float *vec, struct probe *p);
+
+/* From a stored slot; false when its vector cannot be read ("none"). */
+bool probe_from_slot(const struct codes *c, uint32_t slot, struct probe *p);
+
+/* Distances from the probe to 'n' slots.  Unreadable ones get INFINITY.
+ * 'rows' and 'dots' are scratch for n entries. */
+void probe_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
+	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret);
+
+/* Fetches the aux entries (and rows' heads) of a slot ahead. */
+static inline void codes_prefetch_aux(const struct codes *c, uint32_t slot)
+{
+	__builtin_prefetch(codes_aux(c, slot), 0, 3);
+}
+
+/* The exact distance between a question and a full vector: the metric's, with L2 *squared*.
+ * 'qnorm': length of the question (cosine). */
+float exact_distance(const struct codes *c, const float *q, float qnorm, const float *vec);
+
+#endif

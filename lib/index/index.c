@@ -1,0 +1,359 @@
+/* index.c - the index: codes, tail, answers; the structure behind a table.
+ *
+ * A search asks the kind for candidates among the linked slots, scans the tail on codes into the
+ * same pool, and reranks the best of the pool with full vectors: those distances are
+ * the answer's.  'linked' is read once at the start and cuts the two parts: what the structure may
+ * hold beyond it is not taken from there, so no slot is found twice or missed.
+ * If the kind finds fewer than k, everything linked is scanned: k visible slots are
+ * returned whenever they exist.
+ */
+#include "index/index.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/index_i.h"
+
+#define LINK_BATCH 64u
+
+static const struct index_ops *const kinds[] = {&hnsw_ops, &flat_ops};
+
+static const struct index_ops *find_kind(const char *name)
+{
+	for (size_t i = 0; i < VX_ARRAY_SIZE(kinds); i++) {
+		if (!name || strcmp(kinds[i]->name, name) == 0)
+			return kinds[i];
+	}
+	return NULL;
+}
+
+static int check_params(const struct index_params *p)
+{
+	if (p->dim == 0 || p->dim > VX_DIM_MAX || (unsigned)p->metric > VX_IP)
+		return -EINVAL;
+	if (p->m > INDEX_M_MAX || (p->m > 0 && p->m < INDEX_M_MIN))
+		return -EINVAL;
+	if (p->ef_construction > INDEX_EF_MAX)
+		return -EINVAL;
+	if (p->quant && strcmp(p->quant, "sq8") != 0 && strcmp(p->quant, "none") != 0)
+		return -EINVAL;
+	return find_kind(p->kind) ? 0 : -EINVAL;
+}
+
+static void init_gate(pthread_rwlock_t *gate)
+{
+	pthread_rwlockattr_t a;
+
+	/* A checkpoint must not wait for ever behind linkers that overlap each other. */
+	pthread_rwlockattr_init(&a);
+	pthread_rwlockattr_setkind_np(&a, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(gate, &a);
+	pthread_rwlockattr_destroy(&a);
+}
+
+int index_new(const struct index_params *p, const struct index_host *host, struct index **ret)
+{
+	uint32_t extra = 0;
+	int rc = check_params(p);
+
+	if (rc < 0)
+		return rc;
+	struct index *ix = calloc(1, sizeof *ix);
+	if (!ix)
+		return -ENOMEM;
+	ix->p = *p;
+	ix->ops = find_kind(p->kind);
+	ix->p.kind = ix->ops->name;
+	ix->sq8 = !p->quant || strcmp(p->quant, "sq8") == 0;
+	ix->p.quant = ix->sq8 ? "sq8" : "none";
+	ix->p.m = p->m ? p->m : 16;
+	ix->p.ef_construction = p->ef_construction ? p->ef_construction : 200;
+	ix->host = *host;
+	vx_mutex_init(&ix->advance, LOCK_INDEX);
+	init_gate(&ix->link_gate);
+
+	rc = ix->ops->init(ix, &extra);
+	if (rc == 0)
+		rc = codes_init(&ix->codes, &ix->p, ix->sq8, extra, host);
+	if (rc < 0) {
+		index_free(ix);
+		return rc;
+	}
+	*ret = ix;
+	return 0;
+}
+
+void index_free(struct index *ix)
+{
+	if (!ix)
+		return;
+	ix->ops->release(ix);
+	codes_release(&ix->codes);
+	pthread_rwlock_destroy(&ix->link_gate);
+	vx_mutex_release(&ix->advance);
+	free(ix);
+}
+
+int index_append(struct index *ix, uint32_t first, uint32_t n, const float *vecs)
+{
+	struct codes *c = &ix->codes;
+
+	if (first != ix_load(&ix->appended) || n > VX_SLOTS_MAX - first)
+		return -EINVAL;
+	struct scratch *sc = scratch_get(c, 0, 0);
+	if (!sc)
+		return -ENOMEM;
+	int rc = codes_reserve(c, first + n);
+	if (rc == 0) {
+		for (uint32_t i = 0; i < n; i++)
+			codes_encode(c, first + i, vecs + (size_t)i * c->dim, sc->probe.qf);
+		/* Partner: every ix_load of 'appended'; a slot below it has its code. */
+		ix_store(&ix->appended, first + n);
+		codes_settle(c, first, first + n);
+	}
+	scratch_put(sc);
+	return rc;
+}
+
+void index_forget(struct index *ix, uint32_t slot)
+{
+	if (slot >= ix_load(&ix->appended))
+		return;
+	uint8_t old = __atomic_fetch_or(
+		codes_flags(&ix->codes, slot), CODES_DEAD, __ATOMIC_RELEASE);
+	if (old & CODES_DEAD)
+		return;
+	__atomic_fetch_add(&ix->dead, 1, __ATOMIC_RELAXED);
+	if (ix->ops->remove)
+		ix->ops->remove(ix, slot);
+}
+
+/* --- linking -------------------------------------------------------------- */
+/* Takes up to 'max' slots of the tail below 'bound'; returns their number. */
+static uint32_t take_slots(struct index *ix, uint32_t max, uint32_t bound, uint32_t *ret_first)
+{
+	uint32_t next = ix_load(&ix->next);
+
+	for (;;) {
+		uint32_t end = VX_MIN(ix_load(&ix->appended), bound);
+		uint32_t n = end > next ? VX_MIN(end - next, max) : 0;
+		if (n == 0)
+			return 0;
+		if (__atomic_compare_exchange_n(&ix->next, &next, next + n, false, __ATOMIC_ACQ_REL,
+			    __ATOMIC_ACQUIRE)) {
+			*ret_first = next;
+			return n;
+		}
+	}
+}
+
+/* Moves 'linked' over the slots that are done, whoever did them. */
+static void advance(struct index *ix)
+{
+	vx_lock(&ix->advance);
+	uint32_t from = ix->linked, to = from, end = ix_load(&ix->next);
+	while (to < end && (codes_flags_get(&ix->codes, to) & (CODES_LINKED | CODES_SKIPPED)))
+		to++;
+	if (to > from) {
+		codes_settle_extra(&ix->codes, from, to);
+		/* Partner: index_search; a slot below it is found through the structure. */
+		ix_store(&ix->linked, to);
+	}
+	vx_unlock(&ix->advance);
+}
+
+int index_link(struct index *ix, uint32_t max)
+{
+	uint32_t done = 0;
+
+	while (done < max) {
+		uint32_t first, n = 0;
+		struct scratch *sc = scratch_get(
+			&ix->codes, ix_load(&ix->appended), ix->p.ef_construction);
+		if (!sc)
+			return done ? (int)done : -ENOMEM;
+		pthread_rwlock_rdlock(&ix->link_gate);
+		n = take_slots(ix, VX_MIN(max - done, LINK_BATCH), sc->nslots, &first);
+		for (uint32_t i = 0; i < n; i++) {
+			bool linked = ix->ops->insert(ix, sc, first + i);
+			/* Release: the slot's links come before the flag that says they exist. */
+			codes_flags_or(
+				&ix->codes, first + i, linked ? CODES_LINKED : CODES_SKIPPED);
+		}
+		if (n > 0)
+			advance(ix);
+		if (n > 0 && ix->ops->settle)
+			ix->ops->settle(ix, sc, ix_load(&ix->linked) == ix_load(&ix->appended));
+		pthread_rwlock_unlock(&ix->link_gate);
+		scratch_put(sc);
+		if (n == 0)
+			break;
+		done += n;
+	}
+	return (int)VX_MIN(done, (uint32_t)INT32_MAX);
+}
+
+uint32_t index_appended(const struct index *ix)
+{
+	return ix_load(&ix->appended);
+}
+
+uint32_t index_linked(const struct index *ix)
+{
+	return ix_load(&ix->linked);
+}
+
+/* --- search --------------------------------------------------------------- */
+static int hit_cmp(const void *pa, const void *pb)
+{
+	const struct index_hit *a = pa, *b = pb;
+
+	if (a->distance != b->distance)
+		return a->distance < b->distance ? -1 : 1;
+	return a->slot < b->slot ? -1 : a->slot > b->slot;
+}
+
+static void sort_hits(struct index_hit *h, uint32_t n)
+{
+	if (n > 64) {
+		qsort(h, n, sizeof *h, hit_cmp);
+		return;
+	}
+	for (uint32_t i = 1; i < n; i++) {
+		struct index_hit x = h[i];
+		uint32_t j = i;
+		for (; j > 0 && hit_cmp(&x, &h[j - 1]) < 0; j--)
+			h[j] = h[j - 1];
+		h[j] = x;
+	}
+}
+
+/* How many of the pool get their exact distance: codes are good enough that what belongs
+ * to the first k is rarely far behind them. */
+static uint32_t rerank_count(uint32_t k)
+{
+	return VX_MAX(k + k / 2, k + 16);
+}
+
+/* Gives the best of the pool their exact distances, in place (d), sorted into hits. */
+static uint32_t rerank(struct index *ix, const struct index_query *q, struct scratch *sc,
+	uint32_t n, struct index_hit *hits, struct index_search_stat *st)
+{
+	const struct codes *c = &ix->codes;
+	const float *next = NULL;
+	uint32_t want = rerank_count(q->k), kept = 0;
+	float qnorm = 0;
+
+	if (c->metric == VX_COSINE)
+		qnorm = sqrtf(c->k->dot_f32(q->vec, q->vec, c->dim));
+	/* The pool is read at i and written at kept <= i. */
+	for (uint32_t i = 0; i < n && kept < want; i++) {
+		const float *v = i == 0 ? c->host.vector(c->host.ctx, sc->pool[0].slot) : next;
+		if (i + 1 < n) {
+			next = c->host.vector(c->host.ctx, sc->pool[i + 1].slot);
+			for (uint32_t b = 0; next && b < c->dim; b += 16)
+				__builtin_prefetch(next + b, 0, 3);
+		}
+		if (!v)
+			continue;
+		sc->work[kept].slot = sc->pool[i].slot;
+		sc->work[kept++].d = exact_distance(c, q->vec, qnorm, v);
+	}
+	st->reranked += kept;
+	n = 0;
+	for (uint32_t i = 0; i < kept; i++)
+		cand_insert(sc->pool, &n, q->k, sc->work[i]);
+	for (uint32_t i = 0; i < n; i++)
+		hits[i] = (struct index_hit){.slot = sc->pool[i].slot, .distance = sc->pool[i].d};
+	return n;
+}
+
+static int search_codes(struct index *ix, const struct index_query *q, struct scratch *sc,
+	uint32_t ef, struct index_hit *hits, uint32_t *ret_n, struct index_search_stat *st)
+{
+	uint32_t want = VX_MAX(ef, rerank_count(q->k)), n = 0;
+	uint32_t limit = VX_MIN(ix_load(&ix->linked), q->nslots);
+	bool complete = true;
+	int rc = 0;
+
+	probe_from_vec(&ix->codes, q->vec, &sc->probe);
+	if (limit > 0)
+		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
+	if (rc == 0 && n < q->k && !complete) {
+		n = 0;
+		rc = scan_codes(ix, q, sc, 0, limit, want, &n, st);
+	}
+	if (rc == 0)
+		rc = scan_codes(ix, q, sc, limit, q->nslots, want, &n, st);
+	if (rc < 0)
+		return rc;
+	*ret_n = rerank(ix, q, sc, n, hits, st);
+	return 0;
+}
+
+int index_search(struct index *ix, const struct index_query *query, struct index_hit *hits,
+	uint32_t *ret_n, struct index_search_stat *stat)
+{
+	struct index_search_stat local = {0};
+	struct index_query q = *query;
+	uint32_t n = 0, appended = ix_load(&ix->appended);
+
+	q.nslots = VX_MIN(q.nslots, appended);
+	q.k = VX_MIN(q.k, q.nslots);
+	uint32_t ef = q.ef ? q.ef : ix->ops->default_ef(ix, q.k);
+	ef = VX_MIN(VX_MAX(ef, q.k), VX_MAX(q.nslots, 1u));
+	if (stat)
+		*stat = local;
+	if (q.k == 0) {
+		*ret_n = 0;
+		return 0;
+	}
+	struct scratch *sc = scratch_get(&ix->codes, appended, VX_MAX(ef, rerank_count(q.k)));
+	if (!sc)
+		return -ENOMEM;
+	int rc = q.exact ? scan_exact(ix, &q, sc, hits, &n, &local)
+			 : search_codes(ix, &q, sc, ef, hits, &n, &local);
+	scratch_put(sc);
+	if (rc < 0)
+		return rc;
+	/* Ties are ordered by slot in the pool already; the root keeps the order. */
+	if (ix->p.metric == VX_L2) {
+		for (uint32_t i = 0; i < n; i++)
+			hits[i].distance = sqrtf(hits[i].distance);
+	}
+	sort_hits(hits, n);
+	if (stat)
+		*stat = local;
+	*ret_n = n;
+	return 0;
+}
+
+/* --- upkeep --------------------------------------------------------------- */
+int index_check(struct index *ix, struct vx_err *err)
+{
+	pthread_rwlock_wrlock(&ix->link_gate);
+	int rc = 0;
+	if (ix->ops->check)
+		rc = ix->ops->check(ix, err);
+	pthread_rwlock_unlock(&ix->link_gate);
+	return rc;
+}
+
+void index_stat(const struct index *ix, struct index_stats *ret)
+{
+	const struct codes *c = &ix->codes;
+
+	memset(ret, 0, sizeof *ret);
+	ret->appended = ix_load(&ix->appended);
+	ret->linked = ix_load(&ix->linked);
+	ret->dead = ix_load(&ix->dead);
+	ret->code_bytes = (uint64_t)ret->appended * (c->width + sizeof(struct code_aux) + 1);
+	ret->link_bytes = (uint64_t)ret->linked * c->extra;
+	ret->kind = ix->p.kind;
+	ret->quant = ix->p.quant;
+	ret->simd = c->k->name;
+	if (ix->ops->stat)
+		ix->ops->stat(ix, ret);
+	ret->memory_bytes = ret->code_bytes + ret->link_bytes + sizeof *ix;
+}

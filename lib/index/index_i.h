@@ -1,0 +1,173 @@
+/* index_i.h - what the kinds of index share.
+ *
+ * index.c owns the codes, the count of slots and the answer (tail, rerank, exact); a kind owns
+ * the structure over the linked slots.
+ *
+ * Threads: 'appended' is stored with release order after the codes it covers and read
+ * with acquire; so is 'linked'.  'link_gate' is held shared by linking and exclusively by
+ * save, load and check, which want the structure at rest; searches never take it.
+ */
+#ifndef VECFS_INDEX_INDEX_I_H
+#define VECFS_INDEX_INDEX_I_H
+
+#include <pthread.h>
+
+#include "base/lock.h"
+#include "index/codes.h"
+#include "index/index.h"
+
+struct ckpt_writer;
+struct ckpt_reader;
+struct scratch;
+
+/* A candidate of a search: distance by codes. */
+struct cand {
+	float d;
+	uint32_t slot;
+};
+
+struct index_ops {
+	const char *name;
+	/* Fills ix->impl and says how many bytes a slot's row of links takes. */
+	int (*init)(struct index *ix, uint32_t *ret_extra);
+	void (*release)(struct index *ix);
+	/* What has to be learned from data before slots are linked; NULL: nothing. */
+	int (*train)(struct index *ix);
+	/* Links one slot.  'sc' is the caller's scratch.  Never fails: what cannot be had
+	 * (memory for an upper layer) is done without.  false: the slot was skipped. */
+	bool (*insert)(struct index *ix, struct scratch *sc, uint32_t slot);
+	/* A slot died; NULL: flags are enough. */
+	void (*remove)(struct index *ix, uint32_t slot);
+	/* After linking: upkeep (repair, measuring) that is due; gate held shared.
+	 * 'idle': the tail is empty. */
+	void (*settle)(struct index *ix, struct scratch *sc, bool idle);
+	/* Candidates among linked slots below 'limit' that are visible, nearest first, up to 'want'
+	 * in sc->pool; *ret_n of them.  *ret_complete: there are no others.  -EINTR. */
+	int (*search)(struct index *ix, const struct index_query *q, struct scratch *sc,
+		uint32_t limit, uint32_t ef, uint32_t *ret_n, bool *ret_complete,
+		struct index_search_stat *st);
+	uint32_t (*default_ef)(const struct index *ix, uint32_t k);
+	/* Renumbers after a compaction; NULL: the structure is rebuilt. */
+	int (*remap)(struct index *ix, const uint32_t *new_slot, uint32_t n);
+	/* The kind's part of a checkpoint. */
+	int (*save)(struct index *ix, struct ckpt_writer *w, uint32_t nslots);
+	int (*load)(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct vx_err *err);
+	void (*reset)(struct index *ix);
+	int (*check)(struct index *ix, struct vx_err *err);
+	void (*stat)(const struct index *ix, struct index_stats *st);
+};
+
+extern const struct index_ops flat_ops;
+extern const struct index_ops hnsw_ops; /* lib/hnsw */
+
+struct index {
+	/* immutable */
+	const struct index_ops *ops;
+	struct index_params p; /* defaults filled in */
+	bool sq8;
+	struct index_host host;
+	void *impl;
+
+	struct codes codes;
+	uint32_t appended; /* atomic; writer: the appending thread */
+	uint32_t next;     /* atomic; first slot no linker has taken */
+	uint32_t linked;   /* atomic; writers hold 'advance' */
+	uint32_t dead;     /* atomic */
+	struct vx_mutex advance;
+	pthread_rwlock_t link_gate;
+};
+
+static inline uint32_t ix_load(const uint32_t *p)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static inline void ix_store(uint32_t *p, uint32_t v)
+{
+	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
+/* Whether a slot may be in the answer of 'q'. */
+static inline bool ix_visible(const struct index *ix, const struct index_query *q, uint32_t slot)
+{
+	if (__atomic_load_n(codes_flags(&ix->codes, slot), __ATOMIC_RELAXED) & CODES_DEAD)
+		return false;
+	return !q->visible || q->visible(q->visible_ctx, slot);
+}
+
+/* --- scratch: what one search or insert needs, from a pool of the process ----- */
+struct scratch {
+	uint32_t nslots; /* room in 'visited' */
+	uint8_t *visited;
+	uint8_t epoch; /* visited[slot] == epoch: seen */
+
+	struct cand *pool;
+	uint32_t pool_cap;
+	struct cand *work; /* pool_cap; merging, pruning */
+
+	struct probe probe; /* the question */
+	struct probe pair;  /* a second left side: pruning */
+	size_t width, floats;
+	uint32_t *ids; /* SCRATCH_BATCH */
+	const uint8_t **rows;
+	int32_t *dots;
+	float *dist;
+
+	struct scratch *next; /* free list */
+};
+
+#define SCRATCH_BATCH 1024u
+
+/* A scratch with room for slots below 'nslots' and pools of 'pool' candidates.  NULL: no memory. */
+struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t pool);
+void scratch_put(struct scratch *sc);
+/* Enlarges the pools, keeping what they hold. */
+VX_MUST_CHECK
+int scratch_pool(struct scratch *sc, uint32_t pool);
+/* A new epoch: nothing is visited. */
+void scratch_forget(struct scratch *sc);
+
+/* --- scan.c: searching without the structure --------------------------------- */
+/* Puts the nearest visible slots of [from, to) by codes into sc->pool, which holds *n
+ * sorted candidates already and never more than 'want'.  -EINTR. */
+VX_MUST_CHECK
+int scan_codes(struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t from,
+	uint32_t to, uint32_t want, uint32_t *n, struct index_search_stat *st);
+
+/* The k nearest visible slots below q->nslots by full vectors. */
+VX_MUST_CHECK
+int scan_exact(struct index *ix, const struct index_query *q, struct scratch *sc,
+	struct index_hit *hits, uint32_t *ret_n, struct index_search_stat *st);
+
+/* Inserts into a sorted array of at most 'cap' candidates. */
+static inline void cand_insert(struct cand *a, uint32_t *n, uint32_t cap, struct cand x)
+{
+	uint32_t lo = 0, hi = *n;
+
+	if (*n == cap) {
+		if (cap == 0 ||
+			!(x.d < a[cap - 1].d || (x.d == a[cap - 1].d && x.slot < a[cap - 1].slot)))
+			return;
+		hi = --*n;
+	}
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+		if (a[mid].d < x.d || (a[mid].d == x.d && a[mid].slot < x.slot))
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	__builtin_memmove(a + lo + 1, a + lo, (*n - lo) * sizeof *a);
+	a[lo] = x;
+	++*n;
+}
+
+/* --- checkpoint.c: a stream of checked blocks --------------------------------- */
+int ckpt_put(struct ckpt_writer *w, const void *p, size_t n);
+int ckpt_get(struct ckpt_reader *r, void *p, size_t n);
+
+/* 'n' little-endian words. */
+int ckpt_put_words(struct ckpt_writer *w, const uint32_t *v, size_t n);
+int ckpt_get_words(struct ckpt_reader *r, uint32_t *v, size_t n);
+
+#endif

@@ -1,0 +1,58 @@
+/* scan.c - searching by looking at everything: the tail, small or filtered sets, exact questions.
+ *
+ * Slots are taken in batches: the visible ones are gathered, their distances computed by
+ * one many-row kernel call, and the few below the worst kept go into the sorted pool.
+ */
+#include <math.h>
+
+#include "index/index_i.h"
+
+#define SCAN_BATCH 256u
+
+int scan_codes(struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t from,
+	uint32_t to, uint32_t want, uint32_t *n, struct index_search_stat *st)
+{
+	while (from < to) {
+		uint32_t m = 0, end = VX_MIN(to, from + SCAN_BATCH);
+
+		if (q->stop && q->stop(q->stop_ctx))
+			return -EINTR;
+		st->tail += end - from;
+		for (; from < end; from++) {
+			if (ix_visible(ix, q, from))
+				sc->ids[m++] = from;
+		}
+		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
+		for (uint32_t i = 0; i < m; i++) {
+			if (*n < want || sc->dist[i] <= sc->pool[*n - 1].d)
+				cand_insert(sc->pool, n, want,
+					(struct cand){.d = sc->dist[i], .slot = sc->ids[i]});
+		}
+	}
+	return 0;
+}
+
+int scan_exact(struct index *ix, const struct index_query *q, struct scratch *sc,
+	struct index_hit *hits, uint32_t *ret_n, struct index_search_stat *st)
+{
+	const struct codes *c = &ix->codes;
+	float qnorm = sqrtf(c->k->dot_f32(q->vec, q->vec, c->dim));
+	uint32_t n = 0;
+
+	for (uint32_t s = 0; s < q->nslots; s++) {
+		if (s % SCAN_BATCH == 0 && q->stop && q->stop(q->stop_ctx))
+			return -EINTR;
+		if (!ix_visible(ix, q, s))
+			continue;
+		const float *v = c->host.vector(c->host.ctx, s);
+		if (!v)
+			continue;
+		st->reranked++;
+		cand_insert(sc->pool, &n, q->k,
+			(struct cand){.d = exact_distance(c, q->vec, qnorm, v), .slot = s});
+	}
+	for (uint32_t i = 0; i < n; i++)
+		hits[i] = (struct index_hit){.slot = sc->pool[i].slot, .distance = sc->pool[i].d};
+	*ret_n = n;
+	return 0;
+}
