@@ -36,6 +36,8 @@ const struct opt_def vecfsd_options[] = {
 		"let other users see the mount"},
 	{"pid-file", 0, OPT_STRING, "", 0, 0, NULL, "FILE", false, false,
 		"write the process id to FILE once ready"},
+	{"log-file", 0, OPT_STRING, "", 0, 0, NULL, "FILE", false, false,
+		"append messages to FILE (with -d they are lost otherwise)"},
 	{"log", 'l', OPT_STRING, "info", 0, 0, NULL, "LEVEL", true, false,
 		"error, warn, info or debug; MODULE=LEVEL for one module"},
 };
@@ -140,8 +142,8 @@ static int check(const struct opt_def *d, const char *value, struct vx_err *err)
 	switch (d->type) {
 	case OPT_BOOL:
 		if (!parse_bool(value, &b))
-			return vx_err_set(err, -EINVAL, "%s: '%s' is neither yes nor no", d->name,
-				value);
+			return vx_err_set(
+				err, -EINVAL, "%s: '%s' is neither yes nor no", d->name, value);
 		break;
 	case OPT_INT:
 	case OPT_SIZE:
@@ -154,8 +156,8 @@ static int check(const struct opt_def *d, const char *value, struct vx_err *err)
 		break;
 	case OPT_STRING:
 		if (d->choices && !in_choices(d->choices, value))
-			return vx_err_set(err, -EINVAL, "%s: '%s' is none of %s", d->name, value,
-				d->choices);
+			return vx_err_set(
+				err, -EINVAL, "%s: '%s' is none of %s", d->name, value, d->choices);
 		break;
 	}
 	return 0;
@@ -252,8 +254,8 @@ int options_parse_args(struct options *o, int argc, char **argv, const char **re
 			return 0;
 		}
 		if (c == '?' || c == ':')
-			return vx_err_set(err, -EINVAL, c == ':' ? "%s needs a value"
-								 : "unknown option %s",
+			return vx_err_set(err, -EINVAL,
+				c == ':' ? "%s needs a value" : "unknown option %s",
 				argv[optind - 1]);
 		if (c < 1000) {
 			for (i = 0; vecfsd_options[i].letter != c; i++)

@@ -18,11 +18,11 @@ struct opt_def {
 	const char *name;
 	char letter; /* 0: none */
 	enum opt_type type;
-	const char *def;      /* "" : not set */
-	int64_t min, max;     /* OPT_INT, OPT_SIZE */
-	const char *choices;  /* OPT_STRING: "a|b|c", NULL: anything */
-	const char *arg;      /* name of the argument in --help */
-	bool runtime;	      /* may change while the daemon runs */
+	const char *def;     /* "" : not set */
+	int64_t min, max;    /* OPT_INT, OPT_SIZE */
+	const char *choices; /* OPT_STRING: "a|b|c", NULL: anything */
+	const char *arg;     /* name of the argument in --help */
+	bool runtime;        /* may change while the daemon runs */
 	bool command_line_only;
 	const char *help;
 };

@@ -14,12 +14,12 @@
 
 /* clang -Wthread-safety reads these; gcc ignores them. */
 #if defined(__clang__)
-#define VX_CAPABILITY(x)   __attribute__((capability(x)))
-#define VX_GUARDED_VAR	   __attribute__((guarded_var))
-#define VX_ACQUIRES(...)   __attribute__((acquire_capability(__VA_ARGS__)))
-#define VX_RELEASES(...)   __attribute__((release_capability(__VA_ARGS__)))
-#define VX_REQUIRES(...)   __attribute__((requires_capability(__VA_ARGS__)))
-#define VX_NO_TSA	   __attribute__((no_thread_safety_analysis))
+#define VX_CAPABILITY(x) __attribute__((capability(x)))
+#define VX_GUARDED_VAR   __attribute__((guarded_var))
+#define VX_ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
+#define VX_RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#define VX_REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
+#define VX_NO_TSA        __attribute__((no_thread_safety_analysis))
 #else
 #define VX_CAPABILITY(x)
 #define VX_GUARDED_VAR
@@ -31,18 +31,18 @@
 
 /* The lock order: a thread that holds rank r may take only ranks > r. */
 enum lock_rank {
-	LOCK_FRONT = 10,	/* daemon: mount tree, handles, error log */
-	LOCK_SESSION = 20,	/* daemon: socket sessions */
-	LOCK_DB = 30,		/* cluster: collection table */
-	LOCK_CATALOG = 40,	/* cluster: catalog cache */
-	LOCK_ROUTER = 50,	/* cluster: waiting writers */
-	LOCK_SHARD = 60,	/* store: table of slices */
-	LOCK_SLICE = 70,	/* store: writer side of a slice */
-	LOCK_SLICE_READ = 80,	/* store: pool of read connections */
-	LOCK_INDEX = 90,	/* index: growth, checkpoint against insert */
-	LOCK_NODE = 100,	/* index: one node's links */
-	LOCK_QUEUE = 110,	/* any queue between threads; nothing is locked inside */
-	LOCK_LEAF = 120,	/* statistics, pools */
+	LOCK_FRONT = 10,      /* daemon: mount tree, handles, error log */
+	LOCK_SESSION = 20,    /* daemon: socket sessions */
+	LOCK_DB = 30,         /* cluster: collection table */
+	LOCK_CATALOG = 40,    /* cluster: catalog cache */
+	LOCK_ROUTER = 50,     /* cluster: waiting writers */
+	LOCK_SHARD = 60,      /* store: table of slices */
+	LOCK_SLICE = 70,      /* store: writer side of a slice */
+	LOCK_SLICE_READ = 80, /* store: pool of read connections */
+	LOCK_INDEX = 90,      /* index: growth, checkpoint against insert */
+	LOCK_NODE = 100,      /* index: one node's links */
+	LOCK_QUEUE = 110,     /* any queue between threads; nothing is locked inside */
+	LOCK_LEAF = 120,      /* statistics, pools */
 };
 
 struct VX_CAPABILITY("mutex") vx_mutex {
@@ -63,8 +63,7 @@ void vx_cond_init(struct vx_cond *c);
 void vx_cond_release(struct vx_cond *c);
 void vx_cond_wait(struct vx_cond *c, struct vx_mutex *m) VX_REQUIRES(m);
 /* Returns 0, or -ETIMEDOUT once 'deadline_ns' (clock_mono_ns) has passed. */
-int vx_cond_wait_until(struct vx_cond *c, struct vx_mutex *m, uint64_t deadline_ns)
-	VX_REQUIRES(m);
+int vx_cond_wait_until(struct vx_cond *c, struct vx_mutex *m, uint64_t deadline_ns) VX_REQUIRES(m);
 void vx_cond_signal(struct vx_cond *c);
 void vx_cond_broadcast(struct vx_cond *c);
 

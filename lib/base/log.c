@@ -98,8 +98,8 @@ bool log_enabled(enum log_level lv, const char *module)
 	int n = atomic_load_explicit(&n_rules, memory_order_acquire);
 	for (int i = 0; i < n; i++)
 		if (strcmp(rules[i].module, module) == 0)
-			return (int)lv <= atomic_load_explicit(
-						  &rules[i].level, memory_order_relaxed);
+			return (int)lv <=
+			       atomic_load_explicit(&rules[i].level, memory_order_relaxed);
 	return (int)lv <= def;
 }
 
@@ -118,7 +118,9 @@ void log_msg(enum log_level lv, const char *module, const char *fmt, ...)
 	if (atomic_load_explicit(&journal, memory_order_relaxed))
 		n = snprintf(line, sizeof line, "<%d>", (int)lv);
 	n += snprintf(line + n, sizeof line - (size_t)n, "vecfs %s: %s", module,
-		lv == LOG_LV_ERROR ? "error: " : lv == LOG_LV_WARN ? "warning: " : "");
+		lv == LOG_LV_ERROR  ? "error: "
+		: lv == LOG_LV_WARN ? "warning: "
+				    : "");
 	va_start(ap, fmt);
 	int m = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
 	va_end(ap);

@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 struct vx_record {
-	const char *id;	  /* UTF-8, 1..VX_ID_MAX bytes */
+	const char *id; /* UTF-8, 1..VX_ID_MAX bytes */
 	size_t id_len;
 	const float *vec; /* dim values; aligned to 4 */
 	uint32_t dim;
@@ -17,7 +17,7 @@ struct vx_record {
 	size_t meta_len;
 	const char *text; /* UTF-8 */
 	size_t text_len;
-	uint64_t line;	  /* where it came from, 1-based: line or row; 0 unknown */
+	uint64_t line; /* where it came from, 1-based: line or row; 0 unknown */
 };
 
 /* 0, or -EINVAL/-ENAMETOOLONG with the reason: empty, over VX_ID_MAX bytes once

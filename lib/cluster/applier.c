@@ -16,14 +16,14 @@
 #include "base/log.h"
 #include "cluster/db_i.h"
 
-#define RUN_MAX		  64	      /* entries applied in one call */
-#define STALL_RETRY_NS	  250000000u /* how often a full disk is tried again */
+#define RUN_MAX        64         /* entries applied in one call */
+#define STALL_RETRY_NS 250000000u /* how often a full disk is tried again */
 
 struct apply_item {
 	struct apply_item *next;
 	uint64_t index, term;
-	size_t len;	    /* 0: a watermark */
-	uint64_t data[];    /* the entry, aligned to 8 */
+	size_t len;      /* 0: a watermark */
+	uint64_t data[]; /* the entry, aligned to 8 */
 };
 
 static struct apply_group *group_of(struct db *db, uint32_t group)
@@ -63,8 +63,8 @@ static struct apply_item *new_item(size_t len)
 	return it;
 }
 
-static void host_apply(void *host, uint32_t group, uint64_t index, uint64_t term,
-	const void *data, size_t len)
+static void host_apply(
+	void *host, uint32_t group, uint64_t index, uint64_t term, const void *data, size_t len)
 {
 	struct apply_item *it = new_item(len);
 
@@ -117,8 +117,9 @@ static int host_restore(
 	(void)host;
 	(void)manifest;
 	(void)len;
-	log_error("store", "group %u: a snapshot of another node (index %llu) cannot be installed "
-			   "by a group with one voter",
+	log_error("store",
+		"group %u: a snapshot of another node (index %llu) cannot be installed "
+		"by a group with one voter",
 		group, (unsigned long long)index);
 	return -EOPNOTSUPP;
 }
@@ -134,8 +135,9 @@ const struct repl_host_ops db_host_ops = {
 /* --- worker side ------------------------------------------------------------------------ */
 static void die(const char *what, uint32_t group, uint64_t index, int rc, struct vx_err *err)
 {
-	log_error("apply", "%s of group %u at index %llu failed: %s; stopping so that nothing is "
-			   "acknowledged after it",
+	log_error("apply",
+		"%s of group %u at index %llu failed: %s; stopping so that nothing is "
+		"acknowledged after it",
 		what, group, (unsigned long long)index, vx_err_msg(err, rc));
 	abort();
 }
@@ -159,8 +161,8 @@ static void answer(struct db *db, const struct apply_item *it, int status, uint3
 }
 
 /* Applies items[0..n) (all entries).  Returns how many were; fewer only when out of space or memory. */
-static size_t apply_shard(struct db *db, struct apply_group *g, struct apply_item **items, size_t n,
-	int *ret_rc)
+static size_t apply_shard(
+	struct db *db, struct apply_group *g, struct apply_item **items, size_t n, int *ret_rc)
 {
 	struct apply_req reqs[RUN_MAX];
 	struct vx_err err = VX_ERR_INIT;
@@ -208,8 +210,9 @@ static void publish(struct db *db, struct apply_group *g, uint64_t index, bool s
 	if (index > g->applied)
 		g->applied = index;
 	if (stalled && !g->stalled)
-		log_error("apply", "group %u: no room to apply index %llu; it is retried until "
-				   "there is",
+		log_error("apply",
+			"group %u: no room to apply index %llu; it is retried until "
+			"there is",
 			g->group, (unsigned long long)index + 1);
 	else if (!stalled && g->stalled)
 		log_info("apply", "group %u: there is room again", g->group);
@@ -306,8 +309,7 @@ int applier_start(struct db *db)
 	if (!db->apply_threads)
 		return -ENOMEM;
 	for (; db->n_apply_threads < want; db->n_apply_threads++) {
-		int rc = pthread_create(
-			&db->apply_threads[db->n_apply_threads], NULL, worker, db);
+		int rc = pthread_create(&db->apply_threads[db->n_apply_threads], NULL, worker, db);
 		if (rc)
 			return -rc;
 		pthread_setname_np(db->apply_threads[db->n_apply_threads], "vecfs-apply");

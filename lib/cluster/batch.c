@@ -19,7 +19,7 @@ struct part { /* what goes to one shard */
 
 struct batch {
 	struct coll *c; /* pinned */
-	uint32_t dim;	/* of its records; 0: none yet */
+	uint32_t dim;   /* of its records; 0: none yet */
 	uint32_t count, duplicates;
 	bool deletes_only;
 	struct part *parts;

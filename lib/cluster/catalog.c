@@ -103,8 +103,8 @@ static void refresh(struct coll *c)
 
 	(void)!vx_metric_parse(coll_opt_get(c, CO_METRIC), &m);
 	atomic_store_explicit(&c->metric, m, memory_order_relaxed);
-	atomic_store_explicit(&c->ef_search, (uint32_t)atoi(coll_opt_get(c, CO_EF_SEARCH)),
-		memory_order_relaxed);
+	atomic_store_explicit(
+		&c->ef_search, (uint32_t)atoi(coll_opt_get(c, CO_EF_SEARCH)), memory_order_relaxed);
 	atomic_store_explicit(
 		&c->k_default, (uint32_t)atoi(coll_opt_get(c, CO_K)), memory_order_relaxed);
 	/* Last, with release: whoever sees the dimension sees the metric it was fixed with. */
@@ -210,8 +210,8 @@ static int load_coll(struct db *db, uint32_t cid)
 	atomic_init(&c->epoch, (uint32_t)sqlite3_column_int64(st, 2));
 	sqlite3_finalize(st);
 	st = NULL;
-	rc = map_sqlite(sqlite3_prepare_v2(
-		sq, "SELECT key, value FROM opt WHERE cid=?", -1, &st, NULL));
+	rc = map_sqlite(
+		sqlite3_prepare_v2(sq, "SELECT key, value FROM opt WHERE cid=?", -1, &st, NULL));
 	if (rc)
 		goto out;
 	sqlite3_bind_int64(st, 1, cid);
@@ -296,8 +296,7 @@ int catalog_open(struct db *db, struct vx_err *err)
 	if (rc == 0)
 		rc = get_state(cat->sq, "applied", 0, &cat->applied);
 	if (rc == 0)
-		rc = map_sqlite(
-			sqlite3_prepare_v2(cat->sq, "SELECT cid FROM coll", -1, &st, NULL));
+		rc = map_sqlite(sqlite3_prepare_v2(cat->sq, "SELECT cid FROM coll", -1, &st, NULL));
 	while (rc == 0 && sqlite3_step(st) == SQLITE_ROW)
 		rc = load_coll(db, (uint32_t)sqlite3_column_int64(st, 0));
 	sqlite3_finalize(st);
@@ -340,8 +339,7 @@ int catalog_mark(struct db *db)
 		rc = sqlite3_exec(sq, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
 	}
 	if (rc == SQLITE_OK)
-		rc = sqlite3_wal_checkpoint_v2(
-			sq, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
+		rc = sqlite3_wal_checkpoint_v2(sq, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
 	sqlite3_close(sq);
 	return map_sqlite(rc);
 }
@@ -365,8 +363,8 @@ static int rd_pair(struct bytes_reader *r, char key[64], char value[CONFIG_VALUE
 	return rc ? rc : rd_string(r, rd_le16(r), value, CONFIG_VALUE_MAX + 1);
 }
 
-static int op_create(struct db *db, struct bytes_reader *r, uint64_t time_ns, int *ret_status,
-	uint32_t *ret_cid)
+static int op_create(
+	struct db *db, struct bytes_reader *r, uint64_t time_ns, int *ret_status, uint32_t *ret_cid)
 {
 	sqlite3 *sq = db->catalog->sq;
 	char name[VX_NAME_MAX + 1], key[64], value[CONFIG_VALUE_MAX + 1];
@@ -377,8 +375,8 @@ static int op_create(struct db *db, struct bytes_reader *r, uint64_t time_ns, in
 	if (rc == 0)
 		rc = get_state(sq, "next_cid", 1, &cid);
 	if (rc == 0)
-		rc = map_sqlite(sqlite3_prepare_v2(
-			sq, "SELECT 1 FROM coll WHERE name=?", -1, &st, NULL));
+		rc = map_sqlite(
+			sqlite3_prepare_v2(sq, "SELECT 1 FROM coll WHERE name=?", -1, &st, NULL));
 	if (rc)
 		return rc;
 	sqlite3_bind_text(st, 1, name, -1, SQLITE_STATIC);

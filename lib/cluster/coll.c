@@ -186,8 +186,8 @@ static int put_placements(struct db *db, struct buf *b, uint32_t spread)
 }
 
 /* Collects the options that differ from their defaults, checked. */
-static int schema_pairs(const struct coll_schema *s, struct buf *pairs, uint16_t *ret_n,
-	struct vx_err *err)
+static int schema_pairs(
+	const struct coll_schema *s, struct buf *pairs, uint16_t *ret_n, struct vx_err *err)
 {
 	char num[CO_N][16];
 	const char *v[CO_N] = {NULL};
@@ -248,8 +248,8 @@ int db_create(struct db *db, const char *name, const struct coll_schema *schema,
 	if (rc == -EEXIST)
 		return vx_err_set(err, rc, "collection '%s' exists already", name);
 	if (rc && (!err || !err->msg[0]))
-		return vx_err_set(err, rc, "collection '%s' was not created: %s", name,
-			strerror(-rc));
+		return vx_err_set(
+			err, rc, "collection '%s' was not created: %s", name, strerror(-rc));
 	return rc;
 }
 
@@ -294,7 +294,8 @@ int db_drop(struct db *db, const char *name, bool force, struct vx_err *err)
 	uint64_t count = force ? 0 : coll_count(c);
 	if (count > 0) {
 		rc = vx_err_set(err, -ENOTEMPTY,
-			"collection '%s' has %llu records; remove them first, or use vec-drop --force",
+			"collection '%s' has %llu records; remove them first, or use vec-drop "
+			"--force",
 			name, (unsigned long long)count);
 	} else {
 		rc = buf_put_u8(&b, CAT_DROP);
@@ -347,8 +348,9 @@ void coll_reconcile(struct db *db)
 
 		(void)!shard_slices(db->shards[s], note_orphan, &o);
 		for (size_t i = 0; i < o.n; i++) {
-			log_info("cluster", "shard %u: dropping slice c-%u, whose collection is gone",
-				s, o.cids[i]);
+			log_info("cluster",
+				"shard %u: dropping slice c-%u, whose collection is gone", s,
+				o.cids[i]);
 			(void)drop_slice(db, s, o.cids[i]);
 		}
 		free(o.cids);
@@ -359,8 +361,7 @@ void coll_reconcile(struct db *db)
 static int create_slice(struct coll *c, uint32_t shard)
 {
 	struct buf b = BUF_INIT;
-	struct entry_header h = {
-		.format = ENTRY_FORMAT, .kind = ENTRY_SLICE_CREATE, .cid = c->cid};
+	struct entry_header h = {.format = ENTRY_FORMAT, .kind = ENTRY_SLICE_CREATE, .cid = c->cid};
 	struct slice_schema s = {.cid = c->cid, .dim = coll_dim(c), .metric = coll_metric(c)};
 	struct ticket t = {.status = 0};
 
@@ -397,7 +398,8 @@ int coll_ensure_slices(struct coll *c, struct vx_err *err)
 	if (!mine)
 		return 0;
 	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
-		struct slice *sl = shard_slice_get(db->shards[c->places[i].shard], c->cid, &rc, err);
+		struct slice *sl = shard_slice_get(
+			db->shards[c->places[i].shard], c->cid, &rc, err);
 
 		if (sl)
 			slice_put(sl);
@@ -501,7 +503,8 @@ int coll_schema_json(const struct coll *c, struct buf *out)
 	return buf_printf(out,
 		"{\"dim\":%u,\"metric\":\"%s\",\"element\":\"float32\",\"index\":\"%s\","
 		"\"quant\":\"%s\",\"m\":%u,\"ef_construction\":%u,\"spread\":%u}\n",
-		s.dim, vx_metric_name(s.metric), s.index, s.quant, s.m, s.ef_construction, s.spread);
+		s.dim, vx_metric_name(s.metric), s.index, s.quant, s.m, s.ef_construction,
+		s.spread);
 }
 
 /* One key of schema.json, as the option's text; false when the value is of a wrong kind. */
@@ -524,17 +527,19 @@ int coll_schema_set_json(struct coll *c, const char *p, size_t n, struct vx_err 
 
 	if (!json_is_object(j)) {
 		json_decref(j);
-		return vx_err_set(err, -EINVAL, "schema.json: %s",
-			j ? "not a JSON object" : je.text);
+		return vx_err_set(
+			err, -EINVAL, "schema.json: %s", j ? "not a JSON object" : je.text);
 	}
 	/* All keys are checked before the first one is set. */
 	for (int pass = 0; rc == 0 && pass < 2; pass++) {
-		json_object_foreach(j, key, v) {
+		json_object_foreach(j, key, v)
+		{
 			int o = coll_opt_find(key);
 			struct buf now = BUF_INIT;
 
 			if (strcmp(key, "element") == 0) {
-				if (!json_is_string(v) || strcmp(json_string_value(v), "float32") != 0)
+				if (!json_is_string(v) ||
+					strcmp(json_string_value(v), "float32") != 0)
 					rc = vx_err_set(err, -EINVAL,
 						"schema.json: element can only be \"float32\"");
 			} else if (o < 0) {
@@ -542,7 +547,8 @@ int coll_schema_set_json(struct coll *c, const char *p, size_t n, struct vx_err 
 					err, -EINVAL, "schema.json: unknown key '%.64s'", key);
 			} else if (!json_text(v, text, sizeof text)) {
 				rc = vx_err_set(err, -EINVAL,
-					"schema.json: '%s' is neither a string nor an integer", key);
+					"schema.json: '%s' is neither a string nor an integer",
+					key);
 			} else if (pass == 0) {
 				rc = coll_option_check((enum coll_opt)o, text, err);
 			} else {

@@ -47,8 +47,8 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 	enum vx_metric m;
 
 	if (strlen(value) > CONFIG_VALUE_MAX || strpbrk(value, "\n\r"))
-		return vx_err_set(err, -EINVAL, "%s: the value is too long or has a line break",
-			d->name);
+		return vx_err_set(
+			err, -EINVAL, "%s: the value is too long or has a line break", d->name);
 	if (d->min) {
 		char *end;
 

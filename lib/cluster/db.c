@@ -187,8 +187,8 @@ void db_close(struct db *db)
 		int rc = repl_mark(db->repl, META_GROUP + g);
 
 		if (rc && rc != -EAGAIN) /* the next start replays what the mark would have saved */
-			log_warn("cluster", "group %u was not marked at the end: %s", META_GROUP + g,
-				strerror(-rc));
+			log_warn("cluster", "group %u was not marked at the end: %s",
+				META_GROUP + g, strerror(-rc));
 	}
 	release_all(db, true);
 }
@@ -256,7 +256,8 @@ int db_stats(struct db *db, struct buf *out)
 	repl_wal_stat(db->repl, &w);
 	rc = buf_printf(out,
 		"version %s\nuptime_s %llu\nnode %llu\nshards %u\ncollections %llu\nrecords %llu\n"
-		"tail %llu\nindex_bytes %llu\nrss_bytes %llu\nrss_anon_bytes %llu\nrss_file_bytes %llu\n"
+		"tail %llu\nindex_bytes %llu\nrss_bytes %llu\nrss_anon_bytes %llu\nrss_file_bytes "
+		"%llu\n"
 		"searches %llu\ngets %llu\nbatches %llu\n"
 		"wal_backend %s\nwal_segments %llu\nwal_bytes %llu\nwal_flushes %llu\n"
 		"wal_records %llu\nwal_written_bytes %llu\nwal_pinned_bytes %llu\n",
@@ -264,7 +265,8 @@ int db_stats(struct db *db, struct buf *out)
 		(unsigned long long)db->node_id, db->n_shards, (unsigned long long)t.collections,
 		(unsigned long long)t.records, (unsigned long long)t.tail,
 		(unsigned long long)t.memory, (unsigned long long)rss_bytes("VmRSS:"),
-		(unsigned long long)rss_bytes("RssAnon:"), (unsigned long long)rss_bytes("RssFile:"),
+		(unsigned long long)rss_bytes("RssAnon:"),
+		(unsigned long long)rss_bytes("RssFile:"),
 		(unsigned long long)atomic_load(&db->n_searches),
 		(unsigned long long)atomic_load(&db->n_gets),
 		(unsigned long long)atomic_load(&db->n_writes), w.backend ? w.backend : "none",
@@ -317,7 +319,8 @@ int coll_stats(struct coll *c, struct buf *out)
 	}
 	return buf_printf(out,
 		"name %s\ncid %u\ncount %llu\ndim %u\nmetric %s\nbytes %llu\nmemory_bytes %llu\n"
-		"slots %llu\ndead %llu\nlag %llu\nindex %s\nindex_state %s\nquant %s\nef_default %u\n"
+		"slots %llu\ndead %llu\nlag %llu\nindex %s\nindex_state %s\nquant %s\nef_default "
+		"%u\n"
 		"max_level %u\nslices %u\napplied %llu\n",
 		c->name, c->cid, (unsigned long long)info.records, coll_dim(c),
 		vx_metric_name(coll_metric(c)), (unsigned long long)disk,

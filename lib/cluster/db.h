@@ -27,12 +27,12 @@ struct coll;
 
 struct db_opts {
 	const char *data_dir;
-	uint32_t shards;	   /* of a new data directory (kept in node.json); 0: 1 */
-	uint32_t index_threads;	   /* 0: one per core */
+	uint32_t shards;            /* of a new data directory (kept in node.json); 0: 1 */
+	uint32_t index_threads;     /* 0: one per core */
 	uint64_t wal_segment_bytes; /* 0: 64 MiB */
-	uint32_t tail_max;	   /* slots not indexed yet before writers wait; 0: 20,000 */
-	const char *wal_backend;   /* "auto", "io_uring", "pwrite"; NULL auto */
-	bool create;		   /* make the directory when missing */
+	uint32_t tail_max;          /* slots not indexed yet before writers wait; 0: 20,000 */
+	const char *wal_backend;    /* "auto", "io_uring", "pwrite"; NULL auto */
+	bool create;                /* make the directory when missing */
 };
 
 /* -EBUSY: another daemon has it; -EROFS, -EACCES: not writable; -EUCLEAN: damage, with the file. */
@@ -53,14 +53,15 @@ uint64_t db_catalog_version(const struct db *db);
 struct coll_schema {
 	uint32_t dim; /* 0: fixed by the first record */
 	enum vx_metric metric;
-	char index[16], quant[16]; /* "" : default */
+	char index[16], quant[16];   /* "" : default */
 	uint32_t m, ef_construction; /* 0: default */
-	uint32_t spread; /* shards it is spread over; 0: 1 */
+	uint32_t spread;             /* shards it is spread over; 0: 1 */
 };
 
 /* -EEXIST, -EINVAL (name), -EROFS. */
 VX_MUST_CHECK
-int db_create(struct db *db, const char *name, const struct coll_schema *schema, struct vx_err *err);
+int db_create(
+	struct db *db, const char *name, const struct coll_schema *schema, struct vx_err *err);
 /* -ENOENT; -ENOTEMPTY when it has records and not 'force'. */
 VX_MUST_CHECK
 int db_drop(struct db *db, const char *name, bool force, struct vx_err *err);
@@ -96,7 +97,7 @@ uint64_t coll_count(struct coll *c);
 struct coll_option {
 	const char *name;
 	const char *def, *min, *max; /* NULL: none */
-	bool fixed;		     /* cannot change once the collection has data: -EPERM */
+	bool fixed;                  /* cannot change once the collection has data: -EPERM */
 	const char *help;
 };
 extern const struct coll_option coll_options[];
@@ -112,7 +113,7 @@ struct batch; /* records of one collection, gathered by one owner */
 struct batch_result {
 	uint32_t inserted, updated, deleted, missing, conflicts;
 	uint32_t duplicates; /* ids that came twice in the batch: the last won */
-	uint32_t shard;	     /* (shard, index) of the last commit: for "after" */
+	uint32_t shard;      /* (shard, index) of the last commit: for "after" */
 	uint64_t index;
 };
 
@@ -153,8 +154,8 @@ int batch_submit(struct batch *b, batch_done_fn *done, void *arg, struct vx_err 
 #define COLL_ALL  7u
 
 struct coll_rec {
-	uint64_t handle;   /* stable number of the record in its collection: shard << 48 | rowid */
-	uint64_t version;  /* log index that wrote it */
+	uint64_t handle;  /* stable number of the record in its collection: shard << 48 | rowid */
+	uint64_t version; /* log index that wrote it */
 	uint64_t mtime_ns;
 	struct vx_record rec; /* into 'mem' */
 	struct buf mem;
@@ -164,8 +165,8 @@ VX_MUST_CHECK
 int coll_get(struct coll *c, const char *id, size_t len, unsigned what, struct coll_rec *ret,
 	struct vx_err *err);
 VX_MUST_CHECK
-int coll_get_handle(struct coll *c, uint64_t handle, unsigned what, struct coll_rec *ret,
-	struct vx_err *err);
+int coll_get_handle(
+	struct coll *c, uint64_t handle, unsigned what, struct coll_rec *ret, struct vx_err *err);
 /* handle, version, mtime alone: cheap. */
 VX_MUST_CHECK
 int coll_lookup(struct coll *c, const char *id, size_t len, struct coll_rec *ret);
@@ -192,11 +193,11 @@ struct coll_query {
 	uint32_t dim;
 	const char *id; /* neighbours of a stored record, which is left out */
 	size_t id_len;
-	uint32_t k;	/* 1..VX_K_MAX; 0: the collection's default (10) */
-	uint32_t ef;	/* 0: the collection's */
+	uint32_t k;  /* 1..VX_K_MAX; 0: the collection's default (10) */
+	uint32_t ef; /* 0: the collection's */
 	bool exact;
-	unsigned with;	/* COLL_*: what each hit carries beside id and distance */
-	uint64_t deadline_ns; /* clock_mono_ns; 0: none */
+	unsigned with;           /* COLL_*: what each hit carries beside id and distance */
+	uint64_t deadline_ns;    /* clock_mono_ns; 0: none */
 	bool (*stop)(void *ctx); /* polled; NULL never */
 	void *stop_ctx;
 };
@@ -217,8 +218,8 @@ void coll_answer_release(struct coll_answer *a);
 /* Answers one question on the calling thread.  -EINVAL (dimension, NaN, zero vector under cosine, k),
  * -ENOENT (id), -ENODATA (the collection has no dimension yet: no records), -EINTR, -ETIMEDOUT. */
 VX_MUST_CHECK
-int coll_search(struct coll *c, const struct coll_query *q, struct coll_answer *ret,
-	struct vx_err *err);
+int coll_search(
+	struct coll *c, const struct coll_query *q, struct coll_answer *ret, struct vx_err *err);
 /* Many at once, spread over all cores; *ret_rcs[i] per question. */
 VX_MUST_CHECK
 int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,

@@ -23,9 +23,9 @@
 #include "raft/repl.h"
 #include "store/store.h"
 
-#define META_GROUP   1u
-#define SHARD_GROUP0 2u
-#define SHARDS_MAX   256u
+#define META_GROUP         1u
+#define SHARD_GROUP0       2u
+#define SHARDS_MAX         256u
 
 #define HANDLE_SHARD_SHIFT 48
 #define HANDLE_ROWID_MASK  ((UINT64_C(1) << HANDLE_SHARD_SHIFT) - 1)
@@ -76,7 +76,7 @@ struct coll {
 	char *opt[CO_N]; /* NULL: default */
 	uint32_t refs;
 	uint32_t writers;     /* batches under way */
-	bool dropping;	      /* new batches are refused */
+	bool dropping;        /* new batches are refused */
 	bool slices_ready;    /* every placement's slice exists */
 	bool creating_slices; /* somebody is seeing to that */
 	struct coll *next;    /* table, sorted by name */
@@ -91,12 +91,12 @@ struct ticket {
 	uint32_t group;
 	uint64_t seq;
 	struct ticket *hash_next; /* guarded by db->ticket_lock */
-	atomic_int holds;	  /* reactor, result */
+	atomic_int holds;         /* reactor, result */
 
 	int status;
 	uint64_t index;
 	struct apply_result res; /* shards */
-	uint32_t cid;		 /* meta: the collection created */
+	uint32_t cid;            /* meta: the collection created */
 	void (*done)(struct ticket *t);
 	void *arg;
 };
@@ -114,7 +114,7 @@ struct apply_group {
 	bool queued;  /* it is in the run queue */
 	struct apply_group *run_next;
 	uint64_t applied; /* every index up to this is applied */
-	bool stalled;	  /* out of space; being retried */
+	bool stalled;     /* out of space; being retried */
 	uint64_t entries, bytes;
 };
 
@@ -153,8 +153,8 @@ struct db {
 	struct ticket *tickets[1024];
 	size_t inflight_bytes;
 
-	struct vx_mutex apply_lock; /* LOCK_QUEUE */
-	struct vx_cond apply_cond;  /* work, or stopping */
+	struct vx_mutex apply_lock;  /* LOCK_QUEUE */
+	struct vx_cond apply_cond;   /* work, or stopping */
 	struct vx_cond applied_cond; /* some group's 'applied' grew */
 	struct apply_group *groups;
 	uint32_t n_groups;

@@ -15,10 +15,10 @@
 #include "base/log.h"
 #include "cluster/db_i.h"
 
-#define STEP_SLOTS	  256u	    /* linked per turn */
-#define SAVE_SLOTS_MIN	  20000u    /* a checkpoint pays after this many new slots */
-#define WORKER_NICE	  5	    /* questions and applying go first */
-#define WAIT_POLL_NS	  100000000u /* how often a waiter's 'stop' is asked */
+#define STEP_SLOTS     256u       /* linked per turn */
+#define SAVE_SLOTS_MIN 20000u     /* a checkpoint pays after this many new slots */
+#define WORKER_NICE    5          /* questions and applying go first */
+#define WAIT_POLL_NS   100000000u /* how often a waiter's 'stop' is asked */
 
 void indexer_event(void *ctx, uint32_t cid)
 {
@@ -64,8 +64,7 @@ static bool step(struct db *db, struct index_job job)
 
 		slice_stat(sl, &st);
 		if (st.tail == 0) {
-			rc = slice_index_save(
-				sl, VX_MAX(SAVE_SLOTS_MIN, st.nslots / 4), &err);
+			rc = slice_index_save(sl, VX_MAX(SAVE_SLOTS_MIN, st.nslots / 4), &err);
 			if (rc)
 				log_warn("index",
 					"shard %u, slice c-%u: no checkpoint was written: %s",
@@ -125,8 +124,7 @@ int indexer_start(struct db *db)
 	if (!db->index_threads)
 		return -ENOMEM;
 	for (; db->n_index_threads < want; db->n_index_threads++) {
-		int rc = pthread_create(
-			&db->index_threads[db->n_index_threads], NULL, worker, db);
+		int rc = pthread_create(&db->index_threads[db->n_index_threads], NULL, worker, db);
 		if (rc)
 			return -rc;
 		pthread_setname_np(db->index_threads[db->n_index_threads], "vecfs-index");

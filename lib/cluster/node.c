@@ -19,11 +19,11 @@
 #include "base/log.h"
 #include "cluster/db_i.h"
 
-#define NODE_FORMAT	  1
-#define BALLAST_BYTES	  (8u << 20)
-#define SPACE_RESERVE	  (24u << 20) /* puts stop here: log, vectors, SQLite under way */
-#define SPACE_CRITICAL	  (4u << 20)  /* deletes stop here, after the ballast is gone */
-#define SPACE_RECHECK_NS  (50u * 1000000u)
+#define NODE_FORMAT      1
+#define BALLAST_BYTES    (8u << 20)
+#define SPACE_RESERVE    (24u << 20) /* puts stop here: log, vectors, SQLite under way */
+#define SPACE_CRITICAL   (4u << 20)  /* deletes stop here, after the ballast is gone */
+#define SPACE_RECHECK_NS (50u * 1000000u)
 
 int path_join(char *out, size_t cap, const char *fmt, ...)
 {
@@ -87,8 +87,8 @@ static int write_identity(struct db *db, struct vx_err *err)
 		db->n_shards);
 	int rc = disk_write_file(disk_real(), db->dir, "node.json", text, (size_t)n);
 	if (rc)
-		return vx_err_set(err, rc, "%s/node.json: cannot be written: %s", db->dir,
-			strerror(-rc));
+		return vx_err_set(
+			err, rc, "%s/node.json: cannot be written: %s", db->dir, strerror(-rc));
 	return 0;
 }
 
@@ -100,8 +100,8 @@ static int read_identity(struct db *db, const char *path, struct vx_err *err)
 
 	if (!j)
 		return vx_err_set(err, -EUCLEAN, "%s: damaged: %s", path, je.text);
-	int bad = json_unpack(j, "{s:I, s:I, s:I}", "format", &format, "node", &node, "shards",
-		&shards);
+	int bad = json_unpack(
+		j, "{s:I, s:I, s:I}", "format", &format, "node", &node, "shards", &shards);
 	json_decref(j);
 	if (bad || node <= 0 || shards < 1 || shards > SHARDS_MAX)
 		return vx_err_set(err, -EUCLEAN, "%s: damaged: a field is missing or wrong", path);
@@ -168,7 +168,8 @@ int node_open(struct db *db, struct vx_err *err)
 	if (stat(path, &st) == 0)
 		rc = read_identity(db, path, err);
 	else if (has_data(db))
-		rc = vx_err_set(err, -EUCLEAN, "%s: missing, although %s holds data", path, db->dir);
+		rc = vx_err_set(
+			err, -EUCLEAN, "%s: missing, although %s holds data", path, db->dir);
 	else
 		rc = write_identity(db, err);
 	for (size_t i = 0; rc == 0 && i < VX_ARRAY_SIZE(dirs); i++) {
@@ -204,8 +205,9 @@ int node_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err 
 			bool low = room < SPACE_RESERVE + 4 * (uint64_t)bytes;
 
 			if (low && !db->space_low) {
-				log_warn("node", "%s is nearly full (%llu MiB left): writes are "
-						 "refused, deletes go on",
+				log_warn("node",
+					"%s is nearly full (%llu MiB left): writes are "
+					"refused, deletes go on",
 					db->dir, (unsigned long long)(room >> 20));
 				ballast_drop(db);
 			} else if (!low && db->space_low) {

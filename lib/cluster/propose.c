@@ -79,7 +79,8 @@ void propose(struct db *db, uint32_t group, struct ticket *t, void *entry, size_
 	t->db = db;
 	t->group = group;
 	t->status = 0;
-	t->p = (struct repl_proposal){.data = entry, .len = len, .failed = on_failed, .committed = on_committed};
+	t->p = (struct repl_proposal){
+		.data = entry, .len = len, .failed = on_failed, .committed = on_committed};
 	atomic_init(&t->holds, 2);
 	vx_lock(&db->ticket_lock);
 	t->seq = db->next_seq++;

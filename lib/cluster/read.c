@@ -84,8 +84,8 @@ int coll_get(struct coll *c, const char *id, size_t len, unsigned what, struct c
 	return rc;
 }
 
-int coll_get_handle(struct coll *c, uint64_t handle, unsigned what, struct coll_rec *ret,
-	struct vx_err *err)
+int coll_get_handle(
+	struct coll *c, uint64_t handle, unsigned what, struct coll_rec *ret, struct vx_err *err)
 {
 	uint32_t shard = (uint32_t)(handle >> HANDLE_SHARD_SHIFT);
 	struct slice_rec s = {.rowid = 0};

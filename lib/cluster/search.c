@@ -86,8 +86,7 @@ static int check_query(struct coll *c, const struct coll_query *q, uint32_t dim,
 	if (dim == 0)
 		return vx_err_set(err, -ENODATA, "collection '%s' has no records yet", c->name);
 	if (q->k > VX_K_MAX)
-		return vx_err_set(
-			err, -EINVAL, "k is %u; at most %u are allowed", q->k, VX_K_MAX);
+		return vx_err_set(err, -EINVAL, "k is %u; at most %u are allowed", q->k, VX_K_MAX);
 	if (q->id)
 		return 0;
 	if (!q->vec || q->dim == 0)
@@ -102,7 +101,8 @@ static int check_query(struct coll *c, const struct coll_query *q, uint32_t dim,
 	case VEC_ZERO:
 		if (coll_metric(c) == VX_COSINE)
 			return vx_err_set(err, -EINVAL,
-				"the question is all zeros, which has no direction (metric cosine)");
+				"the question is all zeros, which has no direction (metric "
+				"cosine)");
 		break;
 	case VEC_OK:
 		break;
@@ -224,8 +224,7 @@ static int scatter(struct coll *c, const struct coll_query *q, const float *vec,
 	struct index_query iq = {
 		.vec = vec,
 		.k = k_list,
-		.ef = q->ef ? q->ef
-			    : atomic_load_explicit(&c->ef_search, memory_order_relaxed),
+		.ef = q->ef ? q->ef : atomic_load_explicit(&c->ef_search, memory_order_relaxed),
 		.exact = q->exact,
 		.stop = q->stop || q->deadline_ns ? should_stop : NULL,
 		.stop_ctx = &stop,
@@ -264,8 +263,8 @@ static int scatter(struct coll *c, const struct coll_query *q, const float *vec,
 	return rc;
 }
 
-int coll_search(struct coll *c, const struct coll_query *q, struct coll_answer *ret,
-	struct vx_err *err)
+int coll_search(
+	struct coll *c, const struct coll_query *q, struct coll_answer *ret, struct vx_err *err)
 {
 	uint32_t dim = coll_dim(c);
 	uint32_t k = q->k ? q->k : atomic_load_explicit(&c->k_default, memory_order_relaxed);
@@ -482,8 +481,7 @@ int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, struc
 		rc = pick_record(c, &rec);
 		if (rc)
 			break;
-		struct coll_query q = {
-			.vec = rec.rec.vec, .dim = rec.rec.dim, .k = k, .ef = ef};
+		struct coll_query q = {.vec = rec.rec.vec, .dim = rec.rec.dim, .k = k, .ef = ef};
 		uint64_t t0 = clock_mono_ns();
 		rc = coll_search(c, &q, &got, err);
 		uint64_t t1 = clock_mono_ns();

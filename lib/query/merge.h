@@ -6,7 +6,7 @@
 
 struct merge_hit {
 	float distance;
-	uint32_t list;	/* which list it came from */
+	uint32_t list;  /* which list it came from */
 	uint32_t index; /* its place in that list */
 };
 

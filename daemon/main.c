@@ -1,0 +1,355 @@
+/* main.c - vecfsd: options, going to the background, starting the parts, stopping them.
+ *
+ * With -d a launcher forks before any thread exists and stays until the daemon says through a pipe that
+ * it is ready (exit status 0) or has failed (its status), so that "vecfsd -d ... && echo ok" tells the
+ * truth.  Under systemd readiness goes through sd_notify.  SIGTERM and SIGINT stop it in order: the
+ * mount first, then the socket, then the database; SIGHUP is ignored.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+#include "base/log.h"
+#include "cluster/db.h"
+#include "daemon/fs.h"
+#include "daemon/options.h"
+#include "daemon/sock.h"
+
+#define CONFIG_DEFAULT "/etc/vecfs.conf"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5 };
+
+struct daemon {
+	struct options *o;
+	char *data, *mount; /* absolute; mount NULL with --no-mount */
+	struct buf socket;
+	struct db *db;
+	struct sock *sock;
+	struct fs *fs;
+	int ready_fd; /* to the launcher, or -1 */
+	int signal_fd;
+};
+
+static int fail(int code, const struct vx_err *err, int rc)
+{
+	fprintf(stderr, "vecfsd: %s\n", vx_err_msg(err, rc));
+	return code;
+}
+
+/* Absolute form of a path that may not exist yet, or may be a dead mount. */
+static char *absolute(const char *path)
+{
+	char *real = realpath(path, NULL), *cwd, *out = NULL;
+
+	if (real)
+		return real;
+	if (path[0] == '/')
+		return strdup(path);
+	cwd = getcwd(NULL, 0);
+	if (!cwd || asprintf(&out, "%s/%s", cwd, path) < 0)
+		out = NULL;
+	free(cwd);
+	return out;
+}
+
+/* --- what the mount shows of the options --------------------------------------------- */
+static int config_each(void *ctx, int (*each)(void *arg, const char *name), void *arg)
+{
+	int rc = 0;
+
+	(void)ctx;
+	for (size_t i = 0; rc == 0 && i < n_vecfsd_options; i++)
+		if (!vecfsd_options[i].command_line_only)
+			rc = each(arg, vecfsd_options[i].name);
+	return rc;
+}
+
+static int config_get(void *ctx, const char *name, struct buf *out)
+{
+	const struct daemon *d = ctx;
+
+	return options_get_copy(d->o, name, out);
+}
+
+static int config_set(void *ctx, const char *name, const char *value, struct vx_err *err)
+{
+	struct daemon *d = ctx;
+	int rc;
+
+	if (strcmp(name, "log") == 0 && log_configure(value))
+		return vx_err_set(err, -EINVAL,
+			"log: '%s' is not LEVEL or MODULE=LEVEL (error, warn, info, debug)", value);
+	rc = options_set_runtime(d->o, name, value, err);
+	return rc;
+}
+
+/* --- parts ------------------------------------------------------------------------------- */
+static int start_parts(struct daemon *d, struct vx_err *err)
+{
+	struct db_opts dbo = {
+		.data_dir = d->data,
+		.shards = (uint32_t)options_int(d->o, "shards"),
+		.index_threads = (uint32_t)options_int(d->o, "index-threads"),
+		.wal_segment_bytes = (uint64_t)options_int(d->o, "wal-segment-size"),
+		.tail_max = (uint32_t)options_int(d->o, "tail-max"),
+		.wal_backend = options_get(d->o, "wal-backend"),
+		.create = true,
+	};
+	int rc = db_open(&dbo, &d->db, err);
+
+	if (rc)
+		return rc;
+	rc = sock_start(d->db, (const char *)d->socket.data, &d->sock, err);
+	if (rc || !d->mount)
+		return rc;
+	struct fs_opts fo = {
+		.threads = (unsigned)options_int(d->o, "fuse-threads"),
+		.uid = getuid(),
+		.gid = getgid(),
+		.allow_other = options_bool(d->o, "allow-other"),
+		.socket = (const char *)d->socket.data,
+		.config_each = config_each,
+		.config_get = config_get,
+		.config_set = config_set,
+		.config_ctx = d,
+	};
+	return fs_start(d->db, d->mount, &fo, &d->fs, err);
+}
+
+/* The mount goes first: no new requests from there; then the tools; what both accepted is committed by
+ * the time the database closes. */
+static void stop_parts(struct daemon *d)
+{
+	fs_stop(d->fs);
+	sock_stop(d->sock);
+	db_close(d->db);
+}
+
+static int write_pid_file(const char *path, struct vx_err *err)
+{
+	if (!path[0])
+		return 0;
+	FILE *f = fopen(path, "we");
+	if (!f)
+		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	fprintf(f, "%ld\n", (long)getpid());
+	if (fclose(f))
+		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+/* Tells the launcher how the start went. */
+static void report(struct daemon *d, unsigned char status)
+{
+	if (d->ready_fd < 0)
+		return;
+	(void)!write(d->ready_fd, &status, 1);
+	close(d->ready_fd);
+	d->ready_fd = -1;
+}
+
+static int open_log(const struct options *o, bool background, struct vx_err *err)
+{
+	const char *path = options_get(o, "log-file");
+	int fd;
+
+	if (path[0]) {
+		fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+		if (fd < 0)
+			return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	} else if (background) {
+		fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	} else {
+		return 0;
+	}
+	if (fd >= 0) {
+		fflush(stderr);
+		dup2(fd, STDERR_FILENO);
+		close(fd);
+	}
+	return 0;
+}
+
+static int serve(struct daemon *d)
+{
+	bool background = d->ready_fd >= 0;
+	struct vx_err err = VX_ERR_INIT;
+	int rc = start_parts(d, &err);
+
+	if (rc == 0)
+		rc = write_pid_file(options_get(d->o, "pid-file"), &err);
+	if (rc == 0)
+		rc = open_log(d->o, background, &err);
+	if (rc) {
+		int code = fail(
+			rc == -EBUSY || rc == -EADDRINUSE ? EXIT_REFUSED : EXIT_FAILED, &err, rc);
+		stop_parts(d);
+		report(d, (unsigned char)code);
+		return code;
+	}
+	log_info("main", "ready: %s%s%s, socket %s", d->data, d->mount ? " at " : "",
+		d->mount ? d->mount : "", (const char *)d->socket.data);
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, "READY=1");
+#endif
+	report(d, EXIT_OK);
+	if (background) { /* its own output is the log's alone from here on */
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		if (null >= 0) {
+			dup2(null, STDIN_FILENO);
+			dup2(null, STDOUT_FILENO);
+			close(null);
+		}
+	}
+	for (;;) {
+		struct pollfd p[2] = {{.fd = d->signal_fd, .events = POLLIN},
+			{.fd = d->fs ? fs_done_fd(d->fs) : -1, .events = POLLIN}};
+		struct signalfd_siginfo si;
+
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[1].revents) {
+			log_info("main", "%s was unmounted: stopping", d->mount);
+			break;
+		}
+		if (p[0].revents && read(d->signal_fd, &si, sizeof si) == (ssize_t)sizeof si) {
+			log_info("main", "%s: stopping", strsignal((int)si.ssi_signo));
+			break;
+		}
+	}
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, "STOPPING=1");
+#endif
+	stop_parts(d);
+	if (options_get(d->o, "pid-file")[0])
+		unlink(options_get(d->o, "pid-file"));
+	return EXIT_OK;
+}
+
+/* The launcher: returns in the child with *ret_fd set, exits in the parent. */
+static int launch(int *ret_fd, struct vx_err *err)
+{
+	int p[2];
+	unsigned char status = EXIT_FAILED;
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return vx_err_set(err, -errno, "pipe: %s", strerror(errno));
+	pid_t pid = fork();
+	if (pid < 0)
+		return vx_err_set(err, -errno, "fork: %s", strerror(errno));
+	if (pid > 0) {
+		close(p[1]);
+		if (read(p[0], &status, 1) != 1) {
+			int st;
+
+			status = EXIT_FAILED;
+			if (waitpid(pid, &st, 0) == pid && WIFSIGNALED(st))
+				fprintf(stderr, "vecfsd: died at start: %s\n",
+					strsignal(WTERMSIG(st)));
+		}
+		_exit(status);
+	}
+	close(p[0]);
+	setsid();
+	*ret_fd = p[1];
+	return 0;
+}
+
+/* Options, paths, and what can be refused before anything starts. */
+static int configure(struct daemon *d, int argc, char **argv, bool *ret_stop, struct vx_err *err)
+{
+	const char *args[2] = {NULL, NULL};
+	int n, rc = options_parse_args(d->o, argc, argv, args, 2, &n, ret_stop, err);
+
+	if (rc || *ret_stop)
+		return rc;
+	const char *conf = options_get(d->o, "config");
+	if (conf[0] || access(CONFIG_DEFAULT, R_OK) == 0)
+		rc = options_parse_file(d->o, conf[0] ? conf : CONFIG_DEFAULT, err);
+	if (rc)
+		return rc;
+	bool no_mount = options_bool(d->o, "no-mount");
+	if (n != (no_mount ? 1 : 2))
+		return vx_err_set(err, -EINVAL,
+			no_mount ? "with --no-mount there is one argument, DATA"
+				 : "two arguments are needed, DATA and MOUNT; see vecfsd --help");
+	if (log_configure(options_get(d->o, "log")))
+		return vx_err_set(err, -EINVAL, "log: '%s' is not LEVEL or MODULE=LEVEL",
+			options_get(d->o, "log"));
+	if (getenv("VECFS_LOG") && log_configure(getenv("VECFS_LOG")))
+		return vx_err_set(err, -EINVAL, "VECFS_LOG: '%s' is not LEVEL or MODULE=LEVEL",
+			getenv("VECFS_LOG"));
+	d->data = absolute(args[0]);
+	d->mount = no_mount ? NULL : absolute(args[1]);
+	if (!d->data || (!no_mount && !d->mount))
+		return -ENOMEM;
+	const char *sock = options_get(d->o, "socket");
+	char *abs = sock[0] ? absolute(sock) : NULL;
+	rc = abs       ? buf_append(&d->socket, abs, strlen(abs))
+	     : sock[0] ? -ENOMEM
+		       : sock_default_path(&d->socket);
+	free(abs);
+	return rc ? rc : buf_cstr(&d->socket);
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = {.ready_fd = -1, .signal_fd = -1};
+	struct vx_err err = VX_ERR_INIT;
+	bool stop = false;
+	sigset_t set;
+	int code;
+
+	d.o = options_new();
+	int rc = d.o ? configure(&d, argc, argv, &stop, &err) : -ENOMEM;
+	if (rc) {
+		code = fail(EXIT_USAGE, &err, rc);
+		goto out;
+	}
+	if (stop) {
+		code = EXIT_OK;
+		goto out;
+	}
+	if (options_bool(d.o, "daemonize"))
+		rc = launch(&d.ready_fd, &err);
+	/* Blocked before any thread starts, so that every thread inherits it. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (rc == 0 && sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		rc = -errno;
+	sigdelset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	d.signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (rc == 0 && d.signal_fd < 0)
+		rc = -errno;
+	if (rc) {
+		code = fail(EXIT_FAILED, &err, rc);
+		report(&d, (unsigned char)code);
+		goto out;
+	}
+	umask(022);
+	code = serve(&d);
+out:
+	if (d.signal_fd >= 0)
+		close(d.signal_fd);
+	options_free(d.o);
+	buf_release(&d.socket);
+	free(d.data);
+	free(d.mount);
+	return code;
+}
