@@ -1,0 +1,105 @@
+/* sock_i.h - what the files of the socket front share: a connection and its requests. */
+#ifndef VECFS_DAEMON_SOCK_I_H
+#define VECFS_DAEMON_SOCK_I_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "base/lock.h"
+#include "cluster/db.h"
+#include "daemon/sock.h"
+#include "rpc/rpc.h"
+
+#define SOCK_PUTS_MAX    16u        /* batches of one connection being committed */
+#define SOCK_QUERIES_MAX 65536u     /* questions in one request */
+#define SOCK_HITS_MAX    (4u << 20) /* answers of one request: questions times k */
+
+struct sock {
+	struct db *db; /* immutable */
+	char *path;
+	int listen_fd, stop_fd;
+	dev_t dev; /* of the socket's name: only our own is removed at the end */
+	ino_t ino;
+	pthread_t thread; /* accepts */
+
+	_Atomic bool stopping; /* relaxed: a hint for long requests */
+	_Atomic uint64_t accepted, refused, requests, failed; /* relaxed counters */
+
+	struct vx_mutex lock;     /* LOCK_SESSION */
+	struct vx_cond gone;      /* a session ended */
+	struct session *sessions; /* guarded by lock */
+	unsigned n_sessions;      /* guarded by lock */
+};
+
+/* A put that db has and will report on another thread. */
+struct put_slot {
+	struct session *s;
+	struct put_slot *next; /* in 'free' or 'done' */
+	uint32_t id;
+	struct batch_result sum; /* of the parts committed before this one */
+	int status;
+	struct batch_result res;
+};
+
+struct session {
+	struct sock *sock;
+	struct session *next, **prev; /* sock->lock */
+	int fd;                       /* conn's; for shutdown(2) under sock->lock */
+
+	/* The session's thread only. */
+	struct rpc_conn conn;
+	struct rpc_arena *arena; /* of the request in hand */
+	bool greeted;
+	char client[64];
+	pid_t pid;
+	uid_t uid;
+	struct put_slot slots[SOCK_PUTS_MAX], *free;
+	unsigned in_flight;
+	struct rpc_rows rows;              /* answers under construction */
+	struct buf distances, counts, cut; /* the same, of queries */
+	struct coll_query *queries;
+	struct coll_answer *answers;
+	int *rcs;
+	size_t n_queries_cap, n_answers_cap;
+
+	/* Between db's threads and the session's. */
+	struct vx_mutex done_lock;          /* LOCK_QUEUE */
+	struct put_slot *done, **done_tail; /* guarded by done_lock; in order of completion */
+	int done_fd;                        /* eventfd: something is in 'done' */
+};
+
+/* sock_session.c: serves a connection until it ends. */
+int session_new(struct sock *sock, int fd, struct session **ret);
+void session_free(struct session *s);
+void session_run(struct session *s);
+
+/* Answers.  The frame is queued; the session's loop flushes. */
+void session_answer(struct session *s, uint8_t type, uint32_t id, const ProtobufCMessage *m);
+void session_error(
+	struct session *s, const char *where, uint32_t id, int rc, const struct vx_err *err);
+void session_write_answer(struct session *s, uint32_t id, const struct batch_result *res,
+	Vecfs__RowError **errors, size_t n_errors);
+
+/* sock_ops.c, sock_query.c: one request each.  They answer; a negative value ends the connection. */
+int op_put(struct session *s, const struct rpc_frame *f);
+int op_delete(struct session *s, const struct rpc_frame *f);
+int op_get(struct session *s, const struct rpc_frame *f);
+int op_scan(struct session *s, const struct rpc_frame *f);
+int op_query(struct session *s, const struct rpc_frame *f);
+int op_admin(struct session *s, const struct rpc_frame *f);
+
+/* Unpacks the request into the arena; answers with an error and returns false otherwise. */
+bool op_unpack(struct session *s, const struct rpc_frame *f, const ProtobufCMessageDescriptor *d,
+	void *ret_message);
+/* Pins a collection; answers and returns NULL when there is none. */
+struct coll *op_coll(struct session *s, const struct rpc_frame *f, const char *name);
+/* "put docs": where, for the error log. */
+const char *op_where(struct session *s, const struct rpc_frame *f, const char *coll);
+/* An error in the arena; NULL without memory. */
+Vecfs__RowError *op_row_error(struct session *s, uint32_t row, int rc, const struct vx_err *err);
+
+/* For coll_query.stop and coll_index_wait: the daemon stops, or (_or_hangup) the peer has gone. */
+bool session_stopping(void *session);
+bool session_stopping_or_hangup(void *session);
+
+#endif

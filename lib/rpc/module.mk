@@ -1,0 +1,1 @@
+LIB_SRCS += $(addprefix lib/rpc/,frame.c arena.c rows.c conn.c unix.c)
