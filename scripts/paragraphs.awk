@@ -16,7 +16,7 @@ function flush(	t) {
 	sub(/ $/, "", t)
 	if (length(t) < 50)
 		return
-	gsub(/\\/, "\\\\", t)
+	gsub(/\\/, "&&", t)
 	gsub(/"/, "\\\"", t)
 	n++
 	printf "{\"id\":\"%s#%d\",\"text\":\"%s%s: %s\"}\n", file, n, title,
@@ -63,10 +63,9 @@ function mdoc(s,	w, m, i, x, dash) {
 		} else if (x == "Nm" && (i == m || w[i + 1] in macro || w[i + 1] ~ /^[.,;:)]$/)) {
 			add(page)
 		} else if (x in macro) {
-			continue
-		} else {
-			add((dash ? "-" : "") plain(x))
 			dash = 0
+		} else {
+			add((dash && x !~ /^[.,;:|()]$/ ? "-" : "") plain(x))
 		}
 	}
 }
