@@ -14,7 +14,7 @@ function flush(	t) {
 	gsub(/[ \t]+/, " ", t)
 	sub(/^ /, "", t)
 	sub(/ $/, "", t)
-	if (length(t) < 50)
+	if (length(t) < 40)
 		return
 	gsub(/\\/, "&&", t)
 	gsub(/"/, "\\\"", t)
