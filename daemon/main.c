@@ -199,6 +199,8 @@ static int serve(struct daemon *d)
 		report(d, (unsigned char)code);
 		return code;
 	}
+	if (chdir("/") < 0) /* keeps no file system busy */
+		log_warn("main", "cannot change to /: %s", strerror(errno));
 	log_info("main", "ready: %s%s%s, socket %s", d->data, d->mount ? " at " : "",
 		d->mount ? d->mount : "", (const char *)d->socket.data);
 #ifdef HAVE_SYSTEMD
