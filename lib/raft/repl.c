@@ -60,8 +60,8 @@ struct pump_mark {
 	struct repl_mark_req req;
 	struct repl *r;
 	uint32_t group;
-	bool over;  /* guarded by repl.lock */
-	int status; /* likewise */
+	int status;
+	bool over; /* guarded by repl.lock */
 	struct pump_mark *next;
 };
 
@@ -104,6 +104,7 @@ struct repl {
 	uv_timer_t timer;
 	uint64_t random_state;
 	bool closing;
+	struct pump_mark *marked;                  /* to be woken at the end of the turn */
 	struct repl_log_op *parked, **parked_tail; /* staged, refused by a full disk */
 	struct repl_log_op retry;                  /* the empty request */
 	bool retry_busy;
@@ -169,6 +170,8 @@ static void env_send(struct repl_env *env, uint32_t group, uint64_t to, const ch
 		(unsigned long long)to, address);
 }
 
+static void maybe_end(struct repl *r);
+
 static void work_fn(uv_work_t *uv)
 {
 	struct pump_work *pw = VX_CONTAINER_OF(uv, struct pump_work, uv);
@@ -189,12 +192,23 @@ static void publish(struct repl *r, struct pump_group *pg)
 	vx_unlock(&r->stat_lock);
 }
 
+/* Ends a turn: what it did becomes visible. */
 static void publish_all(struct repl *r)
 {
 	for (uint32_t i = 0; i < r->n; i++) {
 		if (r->groups[i].core && !r->groups[i].closed)
 			publish(r, &r->groups[i]);
 	}
+	if (!r->marked)
+		return;
+	vx_lock(&r->lock);
+	while (r->marked) {
+		struct pump_mark *m = r->marked;
+		r->marked = m->next;
+		m->over = true;
+	}
+	vx_cond_broadcast(&r->cond);
+	vx_unlock(&r->lock);
 }
 
 static void after_work(uv_work_t *uv, int status)
@@ -206,6 +220,7 @@ static void after_work(uv_work_t *uv, int status)
 	free(pw);
 	repl_core_work_done(w);
 	publish_all(r);
+	maybe_end(r);
 }
 
 static int env_work(struct repl_env *env, struct repl_work *w)
@@ -710,15 +725,14 @@ void repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p)
 	vx_unlock(&r->lock);
 }
 
+/* On the loop thread.  The caller hears of it only after the statistics are published. */
 static void mark_done(struct repl_mark_req *req, int status)
 {
 	struct pump_mark *m = VX_CONTAINER_OF(req, struct pump_mark, req);
 	struct repl *r = m->r;
-	vx_lock(&r->lock);
 	m->status = status;
-	m->over = true;
-	vx_cond_broadcast(&r->cond);
-	vx_unlock(&r->lock);
+	m->next = r->marked;
+	r->marked = m;
 }
 
 int repl_mark(struct repl *r, uint32_t group)

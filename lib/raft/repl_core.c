@@ -86,6 +86,17 @@ static void address_of(uint64_t id, char ret[REPL_ADDRESS_MAX])
 	snprintf(ret, REPL_ADDRESS_MAX, "%" PRIu64, id);
 }
 
+/* libraft pads an encoded configuration to whole words with whatever was in memory; entry 1
+ * must be the same on all nodes, byte by byte. */
+static void clear_padding(const struct raft_configuration *c, struct raft_buffer *b)
+{
+	size_t used = 1 + 8; /* version, count */
+	for (unsigned i = 0; i < c->n; i++)
+		used += 8 + strlen(c->servers[i].address) + 1 + 1; /* id, address, role */
+	if (used < b->len)
+		memset((uint8_t *)b->base + used, 0, b->len - used);
+}
+
 int repl_core_bootstrap(struct wal *w, uint32_t group, const uint64_t *ids, unsigned n)
 {
 	struct raft_configuration c;
@@ -101,6 +112,8 @@ int repl_core_bootstrap(struct wal *w, uint32_t group, const uint64_t *ids, unsi
 	}
 	if (rc == 0)
 		rc = repl_errno_from_raft(raft_configuration_encode(&c, &b));
+	if (rc == 0)
+		clear_padding(&c, &b);
 	raft_configuration_close(&c);
 	if (rc != 0)
 		return rc;
@@ -218,7 +231,8 @@ int repl_core_open(struct repl_env *env, const struct repl_core_opts *opts,
 	g->raft.data = g;
 	raft_set_election_timeout(&g->raft, REPL_ELECTION_MS);
 	raft_set_heartbeat_timeout(&g->raft, REPL_TICK_MS);
-	raft_set_install_snapshot_timeout(&g->raft, INSTALL_TIMEOUT_MS);
+	raft_set_install_snapshot_timeout(
+		&g->raft, opts->install_timeout_ms ? opts->install_timeout_ms : INSTALL_TIMEOUT_MS);
 	raft_set_snapshot_threshold(&g->raft, UINT_MAX);
 	raft_set_snapshot_trailing(&g->raft, g->opts.trailing);
 	raft_set_pre_vote(&g->raft, true); /* rule 8 */

@@ -71,9 +71,10 @@ struct repl_env {
 struct repl_core_opts {
 	uint32_t group;
 	uint64_t node_id;
-	uint64_t mark_bytes;       /* 0: 16 MiB */
-	uint64_t mark_interval_ms; /* 0: 30,000 */
-	unsigned trailing;         /* entries kept in memory below the mark; 0: 1 */
+	uint64_t mark_bytes;         /* 0: 16 MiB */
+	uint64_t mark_interval_ms;   /* 0: 30,000 */
+	unsigned trailing;           /* entries kept in memory below the mark; 0: 1 */
+	unsigned install_timeout_ms; /* until a snapshot is sent again; 0: 600,000 */
 };
 
 struct repl_core_group;

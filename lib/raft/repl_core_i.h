@@ -79,6 +79,7 @@ struct repl_core_group {
 
 	/* Messages. */
 	uint64_t hs_submitted, hs_durable; /* hard states, numbered */
+	uint64_t hs_term;                  /* of the last one submitted */
 	struct repl_gated *gated_head, **gated_tail;
 	struct repl_defer *defer_head, **defer_tail;
 

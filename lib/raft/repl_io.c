@@ -236,13 +236,18 @@ static int hardstate(struct repl_core_group *g, uint64_t term, uint64_t vote)
 
 static int io_set_term(struct raft_io *io, raft_term term)
 {
-	return hardstate(group_of(io), term, 0);
+	struct repl_core_group *g = group_of(io);
+	int rv = hardstate(g, term, 0);
+	if (rv == 0)
+		g->hs_term = term;
+	return rv;
 }
 
+/* A candidate sets term and vote before libraft's own current_term follows. */
 static int io_set_vote(struct raft_io *io, raft_id id)
 {
 	struct repl_core_group *g = group_of(io);
-	return hardstate(g, g->raft.current_term, id);
+	return hardstate(g, g->hs_term, id);
 }
 
 static int io_append(struct raft_io *io, struct raft_io_append *req,
@@ -431,7 +436,7 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
 	}
 	*snapshot = s;
 	*start_index = g->mark_index + 1;
-	*term = g->loaded.term;
+	*term = g->hs_term = g->loaded.term;
 	*voted_for = g->loaded.vote;
 	return 0;
 }
