@@ -105,10 +105,13 @@ static void link_back(
 	struct vx_mutex *lock = row_lock(ix, slot);
 
 	vx_lock(lock);
-	uint32_t n = row_count(row, cap);
-	if (n < cap)
+	uint32_t n = 0, link;
+	bool has = false;
+	for (; n < cap && (link = link_get(row, n)) != 0; n++)
+		has |= link == new_id + 1; /* the repair was quicker */
+	if (n < cap && !has)
 		link_set(row, n, new_id + 1);
-	else
+	else if (!has)
 		reselect_row(ix, sc, row, cap, level, slot, new_id);
 	vx_unlock(lock);
 }

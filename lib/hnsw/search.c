@@ -8,15 +8,19 @@
  * is allocated.  It ends when every node of the pool is expanded.
  *
  * Nodes that may not be returned (deleted, filtered out, beyond the view) are walked like others
- * but leave the pool as soon as they are expanded; so the pool ends with ef nodes
- * that may.  Whether a node is visible is asked only when it is expanded.  When the
- * invisible ones outnumber a budget the walk gives up: scanning is then cheaper.
+ * but leave the pool as soon as they are expanded, and it ends when ef that may be are in front.
+ * Whether a node is visible is asked only when it is expanded.  The pool's capacity grows
+ * with the share of invisible nodes met so far, or it would have dropped what
+ * later moves up.  When the invisible ones outnumber a budget the walk gives up: scanning is
+ * then cheaper.
  */
 #include <math.h>
 
 #include "hnsw/hnsw_i.h"
 
 #define STOP_EVERY_HOPS 64u
+#define HIDDEN_PER_EF   16u
+#define POOL_MAX        65536u
 
 uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t from, uint32_t to,
 	float *ret_d, struct index_search_stat *st)
@@ -145,13 +149,13 @@ int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float 
 {
 	const uint32_t m0 = hnsw_of(ix)->m0;
 	struct cand *pool = sc->pool;
-	uint32_t n = 1, cur = 0, hops = 0, hidden = 0;
-	uint32_t hidden_max = VX_MAX(16 * ef, limit / 128);
+	uint32_t n = 1, cur = 0, hops = 0, hidden = 0, cap = ef;
+	uint32_t hidden_max = VX_MAX(HIDDEN_PER_EF * ef, limit / 128);
 
 	*ret_gave_up = false;
 	pool[0] = (struct cand){.d = d, .slot = slot};
 	mark_visited(sc, slot);
-	while (cur < n) {
+	while (cur < n && cur < ef) {
 		if (pool[cur].slot & HNSW_SEEN) {
 			cur++;
 			continue;
@@ -171,23 +175,26 @@ int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float 
 				*ret_gave_up = true;
 				break;
 			}
+			uint64_t want = (uint64_t)ef * (hops + 1) / (hops - hidden + 1);
+			cap = (uint32_t)VX_MAX(cap, VX_MIN(want, (uint64_t)sc->pool_cap));
 		}
 		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
 		st->distances += m;
 		uint32_t lowest = cur;
 		for (uint32_t i = 0; i < m; i++) {
-			if (n == ef && !(sc->dist[i] < pool[n - 1].d))
+			if (n == cap && !(sc->dist[i] < pool[n - 1].d))
 				continue;
 			__builtin_prefetch(base_row(ix, sc->ids[i]), 0, 3);
 			__builtin_prefetch(base_row(ix, sc->ids[i]) + 16, 0, 3);
 			uint32_t at = pool_insert(
-				pool, n == ef ? n - 1 : n, sc->dist[i], sc->ids[i]);
-			n += n < ef;
+				pool, n == cap ? n - 1 : n, sc->dist[i], sc->ids[i]);
+			n += n < cap;
 			lowest = VX_MIN(lowest, at);
 		}
 		cur = lowest;
 	}
 	st->hops += hops;
+	n = VX_MIN(n, cur);
 	for (uint32_t i = 0; i < n; i++)
 		pool[i].slot &= ~HNSW_SEEN;
 	*ret_n = n;
@@ -213,8 +220,14 @@ int hnsw_search(struct index *ix, const struct index_query *q, struct scratch *s
 	d = sc->dist[0];
 	uint32_t u = hnsw_descend(ix, sc, entry - 1, top->level, 0, &d, st);
 	uint32_t slot = upper_at(h, u)->slot;
+	int rc = 0;
+	/* Without memory for a larger pool a filtered search is less sure, not wrong. */
+	if (q->visible || limit < ix_load(&ix->appended) ||
+		__atomic_load_n(&ix->dead, __ATOMIC_RELAXED))
+		rc = scratch_pool(sc, VX_MIN(HIDDEN_PER_EF * ef, POOL_MAX));
+	(void)rc;
 	scratch_forget(sc);
-	int rc = hnsw_search_base(ix, sc, slot, d, ef, q, limit, ret_n, &gave_up, st);
+	rc = hnsw_search_base(ix, sc, slot, d, ef, q, limit, ret_n, &gave_up, st);
 	if (rc < 0)
 		return rc;
 	if (gave_up)

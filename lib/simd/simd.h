@@ -11,7 +11,7 @@
  * The scalar table is the specification:
  *  - the integer kernels return exactly its values for every input,
  *  - the float kernels may sum in another order: they differ from the true sum by at
- *    most (n + 2) * 2^-24 * sum |term_i|, as long as no partial sum overflows.
+ *    most (n + 2) * (2^-24 * sum |term_i| + 2^-126), as long as no partial sum overflows.
  *
  * No kernel reads past its operands' last element or needs their alignment
  * (codes run fastest when 64-byte aligned); n may be 0.  No state, no locks: any thread.

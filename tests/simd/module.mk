@@ -1,0 +1,1 @@
+TESTS += simd/test_kernels
