@@ -215,12 +215,43 @@ bool repl_guard_may_truncate(const struct repl_core_group *g, const struct raft_
 	return true;
 }
 
+/* --- rule 15: what is committed is not looked at again ------------------------------- */
+
+/* A late or repeated message may carry entries that lie below our mark, which libraft has
+ * dropped from its memory.  If the message starts at the very beginning (prev 0) libraft takes
+ * them for new ones and appends them to the end of its log.  A leader of this term has every
+ * entry that is committed here, so the message may as well begin at our commit index.  Where
+ * the terms are known to differ the message passes as it is: libraft then gives up. */
+void repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m)
+{
+	struct raft_append_entries *ae = &m->append_entries;
+	uint64_t commit = g->raft.commit_index;
+	if (ae->term < g->raft.current_term || ae->prev_log_index >= commit)
+		return;
+	uint64_t skip = VX_MIN((uint64_t)ae->n_entries, commit - ae->prev_log_index);
+	for (uint64_t i = 0; i < skip; i++) {
+		uint64_t local = repl_core_term_of(g, ae->prev_log_index + 1 + i);
+		if (local != 0 && local != ae->entries[i].term)
+			return;
+	}
+	if (skip == ae->n_entries) {
+		repl_msg_release(m);
+	} else {
+		ae->n_entries -= (unsigned)skip;
+		memmove(ae->entries, ae->entries + skip, ae->n_entries * sizeof *ae->entries);
+	}
+	ae->prev_log_index = commit;
+	ae->prev_log_term = repl_core_term_of(g, commit);
+}
+
 /* --- the two doors ------------------------------------------------------------------------------------- */
 
 enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_message *m)
 {
 	switch (m->type) {
 	case RAFT_IO_APPEND_ENTRIES:
+		if (!g->installing)
+			repl_guard_skip_committed(g, m);
 		repl_guard_clamp_leader_commit(&m->append_entries);
 		if (!repl_guard_may_truncate(g, &m->append_entries))
 			return REPL_DROP;
