@@ -51,7 +51,8 @@ PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)) -linih)$(PKG_L
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DVECFS_VERSION='"$(VERSION)"' \
 	$(OPT_$(VARIANT)) $(WARN) -Ilib -I. -I$(OUT)/gen -MMD -MP $(PKG_CFLAGS) $(CFLAGS)
-ALL_LDFLAGS = $(OPT_$(VARIANT)) $(LDFLAGS)
+# --as-needed: a tool that speaks to the socket does not load SQLite and libfuse.
+ALL_LDFLAGS = $(OPT_$(VARIANT)) -Wl,--as-needed $(LDFLAGS)
 ALL_LIBS = $(PKG_LIBS) -lm -lpthread $(LIBS)
 
 # --- lists -----------------------------------------------------------------
