@@ -1,0 +1,134 @@
+#include "cli_client.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SNIFF_BYTES 512u
+#define READ_BYTES  (256u << 10)
+
+struct client *cli_connect(const char *arg, struct client_place *ret)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct client *c;
+	int rc = client_place_find(arg, ret, &err);
+
+	if (rc == -EINVAL)
+		cli_usage("%s", vx_err_msg(&err, rc));
+	if (rc)
+		exit(cli_fail(rc, &err));
+	rc = client_open(ret, cli.prog, &c, &err);
+	if (rc)
+		exit(cli_fail(rc, &err));
+	return c;
+}
+
+const char *cli_operand(int argc, char **argv, int at, const char *what)
+{
+	if (at >= argc)
+		cli_usage("the %s is missing", what);
+	return argv[at];
+}
+
+unsigned cli_parse_with(const char *s)
+{
+	static const struct {
+		const char *name;
+		unsigned bit;
+	} parts[] = {{"meta", CLIENT_META}, {"text", CLIENT_TEXT}, {"vector", CLIENT_VEC}};
+	unsigned what = 0;
+
+	for (size_t n; *s; s += n + (s[n] == ',')) {
+		size_t i = 0;
+
+		n = strcspn(s, ",");
+		while (i < VX_ARRAY_SIZE(parts) &&
+			(strlen(parts[i].name) != n || memcmp(parts[i].name, s, n) != 0))
+			i++;
+		if (i == VX_ARRAY_SIZE(parts))
+			cli_usage("--with: '%.*s' is none of meta, vector, text", (int)n, s);
+		what |= parts[i].bit;
+	}
+	return what;
+}
+
+/* --- input files -------------------------------------------------------------------- */
+void cli_check_format(const char *format)
+{
+	enum codec_format f;
+
+	if (format && codec_format_parse(format, &f))
+		cli_usage("-F: '%s' is none of jsonl, tsv, fvecs, bvecs, fbin, npy", format);
+}
+
+int cli_source_open(struct cli_source *s, const char *file, const char *format, struct vx_err *err)
+{
+	memset(s, 0, sizeof *s);
+	s->file = file;
+	int rc = cli_open(file, &s->fd, err);
+	if (rc)
+		return rc;
+	s->size_bytes = cli_size(s->fd);
+	if (format)
+		rc = codec_format_parse(format, &s->format);
+	else if (strcmp(file, "-") != 0)
+		s->format = codec_format_of(file);
+	if (rc == 0 && s->format == CODEC_NONE) {
+		rc = cli_read_at_least(s->fd, &s->head, SNIFF_BYTES);
+		if (rc == 0 && s->head.len)
+			s->format = codec_format_sniff(s->head.data, s->head.len);
+		if (rc == 0 && s->head.len && s->format == CODEC_NONE)
+			rc = vx_err_set(err, -EINVAL, "its format cannot be told; say it with -F");
+		else if (rc)
+			vx_err_set(err, rc, "%s", strerror(-rc));
+	}
+	if (rc)
+		cli_source_close(s);
+	return rc;
+}
+
+void cli_source_close(struct cli_source *s)
+{
+	cli_close(s->fd);
+	buf_release(&s->head);
+}
+
+ssize_t cli_source_read(struct cli_source *s, const uint8_t **ret, struct vx_err *err)
+{
+	/* What was read ahead, then the buffer serves for the rest. */
+	if (s->done_bytes == 0 && s->head.len) {
+		*ret = s->head.data;
+		s->done_bytes = s->head.len;
+		return (ssize_t)s->head.len;
+	}
+	s->head.len = 0;
+	int rc = buf_reserve(&s->head, READ_BYTES);
+	if (rc)
+		return rc;
+	ssize_t n = cli_read(s->fd, s->head.data, READ_BYTES);
+	if (n < 0)
+		return vx_err_set(err, (int)n, "%s", strerror((int)-n));
+	*ret = s->head.data;
+	s->done_bytes += (uint64_t)n;
+	return n;
+}
+
+/* --- records -------------------------------------------------------------------------- */
+int cli_print_record(const struct vx_record *rec)
+{
+	static struct buf line = BUF_INIT;
+
+	if (cli.ids) {
+		cli_out(rec->id, rec->id_len);
+		cli_out_end();
+		return 0;
+	}
+	line.len = 0;
+	int rc = codec_print_record(&line, rec);
+	if (rc)
+		return rc;
+	/* The canonical line ends in a newline already. */
+	cli_out(line.data, cli.nul ? line.len - 1 : line.len);
+	if (cli.nul)
+		cli_out_end();
+	return 0;
+}
