@@ -1,5 +1,5 @@
 /* The ring of refusals. */
-#include "errlog.h"
+#include "daemon/errlog.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,8 +14,8 @@
 
 static struct vx_mutex lock = {.m = PTHREAD_MUTEX_INITIALIZER, .rank = LOCK_LEAF};
 static char *lines[ERRLOG_LINES]; /* guarded by lock; a ring, 'added' counts what went in */
-static uint64_t added;		  /* guarded by lock */
-static uint64_t first;		  /* guarded by lock; lines before it were cleared */
+static uint64_t added;            /* guarded by lock */
+static uint64_t first;            /* guarded by lock; lines before it were cleared */
 
 /* UTF-8 passes; what could end the line or drive a terminal does not. */
 static void clean(char *s)
@@ -36,8 +36,8 @@ void errlog_add(const char *where, int code, const char *fmt, ...)
 
 	gmtime_r(&s, &tm);
 	size_t n = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &tm);
-	int w = snprintf(line + n, sizeof line - n, ".%03uZ %s %s: ",
-		(unsigned)(now / 1000000u % 1000u), vx_errno_name(code), where);
+	int w = snprintf(line + n, sizeof line - n,
+		".%03uZ %s %s: ", (unsigned)(now / 1000000u % 1000u), vx_errno_name(code), where);
 	n = VX_MIN(n + (size_t)VX_MAX(w, 0), sizeof line - 2);
 	va_start(ap, fmt);
 	vsnprintf(line + n, sizeof line - n, fmt, ap);

@@ -23,13 +23,13 @@ struct db;
 struct fs;
 
 struct fs_opts {
-	unsigned threads;   /* most requests served at once; 0: 64 */
-	uid_t uid;	    /* owner of everything shown */
+	unsigned threads; /* most requests served at once; 0: 64 */
+	uid_t uid;        /* owner of everything shown */
 	gid_t gid;
 	mode_t dir_mode;    /* 0: 0755 */
 	mode_t file_mode;   /* 0: 0644; read-only and write-only files show their part of it */
 	bool allow_other;   /* other users may enter (subject to the modes) */
-	bool debug;	    /* libfuse prints every request */
+	bool debug;         /* libfuse prints every request */
 	const char *socket; /* shown in .vecfs/socket; NULL: none */
 	/* The daemon's options, for .vecfs/config/NAME.  All may be NULL: the directory is then empty.
 	 * config_each calls 'each' with every name until it returns non-zero; config_get appends the

@@ -1,0 +1,466 @@
+/* fs_ask.c - questions to answers: what query, near/ and q/ have in common.
+ *
+ * A raw vector is one search whose answer is printed into a buffer that is kept, so that a question on a
+ * held descriptor allocates nothing.  Questions in JSON Lines are gathered into rounds, each spread over
+ * the cores, and answered in order.
+ */
+#include "daemon/fs_i.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "embed/embed.h"
+
+#define ROUND_MAX 32u /* questions searched at once */
+
+/* One question of a round, with what its answer's printing needs. */
+struct asked {
+	struct coll_query q;
+	enum answer_format format;
+	uint64_t number;
+	char *name;
+	size_t name_len;
+	float *vec; /* owned */
+	char *id;   /* owned */
+};
+
+struct round {
+	struct ask *a;
+	struct coll *c;
+	fuse_req_t req;
+	uint32_t n;
+	uint64_t lines[ROUND_MAX];
+	struct asked asked[ROUND_MAX];
+	struct coll_answer answers[ROUND_MAX];
+	int rcs[ROUND_MAX];
+};
+
+int ask_init(struct ask *a, const struct ask_opts *o)
+{
+	memset(a, 0, sizeof *a);
+	a->o = *o;
+	a->arena = codec_arena_new();
+	return a->arena ? 0 : -ENOMEM;
+}
+
+void ask_release(struct ask *a)
+{
+	buf_release(&a->out);
+	buf_release(&a->vec);
+	coll_answer_release(&a->ans);
+	codec_arena_free(a->arena);
+}
+
+/* --- printing ------------------------------------------------------------------------------------------ */
+static int print_answer(struct ask *a, const struct coll_answer *ans, enum answer_format format,
+	const char *name, size_t name_len, uint64_t number)
+{
+	struct answer_hit few[64], *hits = few;
+	struct answer out = {.name = name,
+		.name_len = name_len,
+		.number = number,
+		.n_hits = ans->n_hits,
+		.k_asked = ans->k,
+		.timed_out = ans->timed_out};
+
+	if (ans->n_hits > VX_ARRAY_SIZE(few)) {
+		hits = calloc(ans->n_hits, sizeof *hits);
+		if (!hits)
+			return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < ans->n_hits; i++) {
+		const struct coll_hit *h = &ans->hits[i];
+		hits[i] = (struct answer_hit){.id = h->rec.id,
+			.id_len = h->rec.id_len,
+			.distance = h->distance,
+			.vec = h->rec.vec,
+			.dim = h->rec.dim,
+			.meta = h->rec.meta,
+			.meta_len = h->rec.meta_len,
+			.text = h->rec.text,
+			.text_len = h->rec.text_len};
+	}
+	out.hits = hits;
+	int rc = answer_print(&a->out, format ? format : ANSWER_TSV, &out);
+	if (hits != few)
+		free(hits);
+	return rc;
+}
+
+static int too_long(struct ask *a, struct vx_err *err)
+{
+	if (a->out.len <= ASK_BYTES_MAX)
+		return 0;
+	return vx_err_set(err, -EMSGSIZE,
+		"the answers have more than %u bytes: read between questions", ASK_BYTES_MAX);
+}
+
+/* --- one question -------------------------------------------------------------------------------------- */
+static void apply_opts(const struct ask_opts *o, fuse_req_t req, struct coll_query *q)
+{
+	if (!q->k)
+		q->k = o->k;
+	if (!q->ef)
+		q->ef = o->ef;
+	q->exact = q->exact || o->exact;
+	q->stop = fs_interrupted;
+	q->stop_ctx = req;
+}
+
+static int ask_one(
+	struct ask *a, struct coll *c, struct coll_query *q, fuse_req_t req, struct vx_err *err)
+{
+	apply_opts(&a->o, req, q);
+	int rc = coll_search(c, q, &a->ans, err);
+	if (rc == 0)
+		rc = print_answer(a, &a->ans, a->o.format, NULL, 0, a->number++);
+	return rc ? rc : too_long(a, err);
+}
+
+int ask_raw(struct ask *a, struct coll *c, const void *p, uint32_t dim, fuse_req_t req,
+	struct vx_err *err)
+{
+	a->vec.len = 0;
+	int rc = buf_append(&a->vec, p, (size_t)dim * sizeof(float));
+	if (rc)
+		return rc;
+	struct coll_query q = {.vec = (const float *)(const void *)a->vec.data, .dim = dim};
+	return ask_one(a, c, &q, req, err);
+}
+
+int ask_id(struct ask *a, struct coll *c, const char *id, size_t len, fuse_req_t req,
+	struct vx_err *err)
+{
+	struct coll_query q = {.id = id, .id_len = len};
+
+	return ask_one(a, c, &q, req, err);
+}
+
+/* --- questions in words ---------------------------------------------------------------------------------- */
+/* Only what needs neither a process nor the network runs inside the daemon. */
+static int embed_question(struct coll *c, const struct question *qn, float **ret, uint32_t *ret_dim,
+	struct vx_err *err)
+{
+	struct buf spec = BUF_INIT;
+	uint32_t dim = coll_dim(c);
+	int rc = coll_config_get(c, "embedder", &spec);
+
+	if (rc == 0)
+		rc = buf_cstr(&spec);
+	if (rc == 0) {
+		const char *s = (const char *)spec.data;
+		if (strncmp(s, "hash", 4) || (s[4] && s[4] != ':'))
+			rc = vx_err_set(err, -EOPNOTSUPP,
+				"the embedder of this collection is a program or a URL, which the "
+				"mount "
+				"does not run: use vec-query --text");
+	}
+	buf_release(&spec);
+	if (rc == 0 && dim == 0)
+		rc = vx_err_set(err, -ENODATA, "the collection has no records yet");
+	if (rc)
+		return rc;
+	float *v = malloc(dim * sizeof *v);
+	if (!v)
+		return -ENOMEM;
+	embed_hash(qn->text, qn->text_len, dim, v);
+	*ret = v;
+	*ret_dim = dim;
+	return 0;
+}
+
+static char *copy_bytes(const void *p, size_t n)
+{
+	char *c = malloc(n + 1);
+
+	if (c)
+		memcpy(c, p, n);
+	return c;
+}
+
+static unsigned with_of(unsigned w)
+{
+	return (w & WITH_META ? COLL_META : 0) | (w & WITH_VECTOR ? COLL_VEC : 0) |
+	       (w & WITH_TEXT ? COLL_TEXT : 0);
+}
+
+/* Fills round place 'd' from a parsed question, whose memory is about to be reused. */
+static int take_question(
+	struct round *r, struct asked *d, const struct question *qn, struct vx_err *err)
+{
+	memset(d, 0, sizeof *d);
+	d->q.k = qn->k;
+	d->q.ef = qn->ef;
+	d->q.exact = qn->exact == 1;
+	d->q.with = with_of(qn->with);
+	if (qn->timeout_ms)
+		d->q.deadline_ns = clock_mono_ns() + (uint64_t)qn->timeout_ms * 1000000u;
+	d->format = qn->format ? qn->format : r->a->o.format;
+	d->number = r->a->number++;
+	if (qn->name) {
+		d->name_len = qn->name_len;
+		if (!(d->name = copy_bytes(qn->name, qn->name_len)))
+			return -ENOMEM;
+	}
+	apply_opts(&r->a->o, r->req, &d->q);
+	if (qn->exact == 0)
+		d->q.exact = false;
+	if (qn->id) {
+		d->q.id_len = qn->id_len;
+		d->q.id = d->id = copy_bytes(qn->id, qn->id_len);
+		return d->id ? 0 : -ENOMEM;
+	}
+	if (qn->text) {
+		int rc = embed_question(r->c, qn, &d->vec, &d->q.dim, err);
+		d->q.vec = d->vec;
+		return rc;
+	}
+	d->q.dim = qn->dim;
+	d->q.vec = d->vec = (float *)(void *)copy_bytes(qn->vec, (size_t)qn->dim * sizeof(float));
+	return d->vec ? 0 : -ENOMEM;
+}
+
+static void round_clear(struct round *r)
+{
+	for (uint32_t i = 0; i < r->n; i++) {
+		free(r->asked[i].name);
+		free(r->asked[i].vec);
+		free(r->asked[i].id);
+	}
+	r->n = 0;
+}
+
+static int round_run(struct round *r, uint64_t *ret_line, struct vx_err *err)
+{
+	struct coll_query qs[ROUND_MAX];
+	int rc = 0;
+
+	for (uint32_t i = 0; i < r->n; i++) {
+		qs[i] = r->asked[i].q;
+		r->rcs[i] = 0;
+	}
+	if (r->n == 1)
+		rc = r->rcs[0] = coll_search(r->c, &qs[0], &r->answers[0], err);
+	else if (r->n)
+		rc = coll_search_many(r->c, qs, r->n, r->answers, r->rcs, err);
+	bool said = rc == 0;
+	for (uint32_t i = 0; i < r->n; i++)
+		said = said || r->rcs[i];
+	/* Either a question failed, which the loop finds, or all of them did (memory). */
+	for (uint32_t i = 0; said && i < r->n; i++) {
+		const struct asked *d = &r->asked[i];
+		if (r->rcs[i]) {
+			*ret_line = r->lines[i];
+			rc = r->rcs[i];
+			/* Of many, 'err' may speak of another one: ask this one again for its own reason. */
+			if (r->n > 1)
+				rc = coll_search(r->c, &qs[i], &r->answers[i], err);
+			if (rc)
+				break;
+		}
+		rc = print_answer(r->a, &r->answers[i], d->format, d->name, d->name_len, d->number);
+		if (rc == 0)
+			rc = too_long(r->a, err);
+		if (rc)
+			break;
+	}
+	round_clear(r);
+	return rc;
+}
+
+/* Calls 'each' for every line that is not blank. */
+static int each_line(const char *p, size_t n, uint64_t *ret_line,
+	int (*each)(void *arg, const char *line, size_t len, uint64_t number), void *arg)
+{
+	uint64_t number = 0;
+	int rc = 0;
+
+	while (n && !rc) {
+		const char *nl = memchr(p, '\n', n);
+		size_t len = nl ? (size_t)(nl - p) : n, step = nl ? len + 1 : len;
+		number++;
+		size_t i = 0;
+		while (i < len && (p[i] == ' ' || p[i] == '\t' || p[i] == '\r'))
+			i++;
+		if (i < len) {
+			rc = each(arg, p, len, number);
+			if (rc && !*ret_line)
+				*ret_line = number;
+		}
+		p += step;
+		n -= step;
+	}
+	return rc;
+}
+
+struct line_ctx {
+	struct round *r;
+	struct ask *a; /* alone: only check */
+	struct vx_err *err;
+	uint64_t *ret_line;
+};
+
+static int ask_line(void *arg, const char *p, size_t n, uint64_t number)
+{
+	struct line_ctx *lc = arg;
+	struct round *r = lc->r;
+	struct question qn;
+
+	int rc = question_parse(lc->a->arena, p, n, &qn, lc->err);
+	if (rc || !r)
+		return rc;
+	rc = take_question(r, &r->asked[r->n], &qn, lc->err);
+	r->lines[r->n++] = number;
+	if (rc == 0 && r->n == ROUND_MAX)
+		rc = round_run(r, lc->ret_line, lc->err);
+	return rc;
+}
+
+/* Runs or checks every question of the text. */
+static int each_question(struct line_ctx *lc, const char *p, size_t n)
+{
+	if (question_kind_of(p, n, 0) == QUESTION_LINES)
+		return each_line(p, n, lc->ret_line, ask_line, lc);
+	return ask_line(lc, p, n, 0);
+}
+
+int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t req,
+	uint64_t *ret_line, struct vx_err *err)
+{
+	struct round *r = calloc(1, sizeof *r);
+	struct line_ctx lc = {.r = r, .a = a, .err = err, .ret_line = ret_line};
+
+	if (!r)
+		return -ENOMEM;
+	r->a = a;
+	r->c = c;
+	r->req = req;
+	int rc = each_question(&lc, p, n);
+	if (rc == 0)
+		rc = round_run(r, ret_line, err);
+	round_clear(r);
+	for (uint32_t i = 0; i < ROUND_MAX; i++)
+		coll_answer_release(&r->answers[i]);
+	free(r);
+	return rc;
+}
+
+int ask_check(struct ask *a, const char *p, size_t n, uint32_t dim, uint64_t *ret_line,
+	struct vx_err *err)
+{
+	struct line_ctx lc = {.a = a, .err = err, .ret_line = ret_line};
+
+	if (question_kind_of(p, n, dim) == QUESTION_RAW)
+		return 0;
+	return each_question(&lc, p, n);
+}
+
+/* --- completeness ----------------------------------------------------------------------------------------- */
+int ask_complete(const char *p, size_t n, uint32_t dim)
+{
+	size_t i = 0, end = n;
+
+	if (dim && question_kind_of(p, n, dim) == QUESTION_RAW)
+		return 1;
+	while (i < n && (p[i] == ' ' || p[i] == '\t' || p[i] == '\n' || p[i] == '\r'))
+		i++;
+	if (i == n)
+		return 0;
+	if (p[i] != '[' && p[i] != '{') {
+		if (!strchr("+-.0123456789", p[i]) || !p[i])
+			return -EINVAL;
+		return p[n - 1] == '\n'; /* bare numbers end with their line */
+	}
+	int whole = codec_json_complete(p, n);
+	if (whole >= 0)
+		return whole;
+	/* Several lines: whole when the last one is.  What is wrong in others shows when they are parsed. */
+	while (end && (p[end - 1] == '\n' || p[end - 1] == '\r' || p[end - 1] == ' '))
+		end--;
+	const char *nl = memrchr(p, '\n', end);
+	if (!nl)
+		return -EINVAL;
+	return end < n && p[n - 1] == '\n'
+		       ? 1
+		       : codec_json_complete(nl + 1, end - (size_t)(nl + 1 - p));
+}
+
+/* --- options in names --------------------------------------------------------------------------------------- */
+static int parse_u32(const char *s, size_t n, uint32_t max, uint32_t *ret)
+{
+	uint64_t v = 0;
+
+	if (n == 0 || n > 9)
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] < '0' || s[i] > '9')
+			return -EINVAL;
+		v = v * 10 + (uint64_t)(s[i] - '0');
+	}
+	if (v == 0 || v > max)
+		return -EINVAL;
+	*ret = (uint32_t)v;
+	return 0;
+}
+
+static bool option_is(const char *p, size_t n, const char *key)
+{
+	size_t k = strlen(key);
+
+	return n > k && !memcmp(p, key, k) && p[k] == '=';
+}
+
+/* 1: an option, 0: none, negative: a bad value. */
+static int parse_option(const char *p, size_t n, struct ask_opts *o, struct vx_err *err)
+{
+	static const char *const formats[] = {".tsv", ".json", ".jsonl", ".ids"};
+
+	if (option_is(p, n, "k"))
+		return parse_u32(p + 2, n - 2, VX_K_MAX, &o->k)
+			       ? vx_err_set(
+					 err, -EINVAL, "k= takes a number from 1 to %u", VX_K_MAX)
+			       : 1;
+	if (option_is(p, n, "ef"))
+		return parse_u32(p + 3, n - 3, VX_K_MAX, &o->ef)
+			       ? vx_err_set(
+					 err, -EINVAL, "ef= takes a number from 1 to %u", VX_K_MAX)
+			       : 1;
+	if (option_is(p, n, "exact")) {
+		o->exact = n == 7 && p[6] == '1';
+		return n == 7 && (p[6] == '0' || p[6] == '1')
+			       ? 1
+			       : vx_err_set(err, -EINVAL, "exact= takes 0 or 1");
+	}
+	if (!option_is(p, n, "format"))
+		return 0;
+	for (size_t i = 0; i < VX_ARRAY_SIZE(formats); i++) {
+		size_t stem;
+		if (strlen(formats[i]) == n - 6 && !memcmp(formats[i] + 1, p + 7, n - 7)) {
+			o->format = answer_format_of(formats[i], &stem);
+			return 1;
+		}
+	}
+	return vx_err_set(err, -EINVAL, "format= takes tsv, json, jsonl or ids");
+}
+
+int ask_parse_opts(const char *name, struct ask_opts *ret, size_t *ret_stem, struct vx_err *err)
+{
+	struct ask_opts o = {0};
+	size_t end = strlen(name);
+
+	for (;;) {
+		const char *comma = memrchr(name, ',', end);
+		if (!comma || comma == name)
+			break;
+		int is = parse_option(comma + 1, end - (size_t)(comma + 1 - name), &o, err);
+		if (is < 0)
+			return is;
+		if (is == 0)
+			break;
+		end = (size_t)(comma - name);
+	}
+	*ret = o;
+	*ret_stem = end;
+	return 0;
+}

@@ -1,0 +1,436 @@
+/* fs_i.h - what the files of the mount share.
+ *
+ * A request names an inode.  Most inode numbers say by themselves what they stand for (a fixed file of
+ * collection 17, record 4711 of it), so a listing of a million records costs no memory; only what has a
+ * name of its own (near/ID, q/NAME, staging files) or must be told apart at each lookup (append, delete,
+ * query) has a node in a table.  Either way a request first turns the number into a 'struct loc', and an
+ * open file is a 'struct handle' with a table of functions for its kind.
+ *
+ *	fs_main.c	session, threads			fs_text.c	small files rendered at open
+ *	fs_ops.c	the requests				fs_vec.c	vec/
+ *	fs_node.c	inode numbers, the table		fs_stage.c	bytes of staging files
+ *	fs_tree.c	kinds, lookup, attributes		fs_inbox.c	inbox/: the requests
+ *	fs_dir.c	listings				fs_ingest.c	a stream of records into batches
+ *	fs_stream.c	append, delete				fs_keep.c	done/ failed/ q/ on disk
+ *	fs_ask.c	questions to answers			fs_query.c	query, near/, q/
+ *	fs_scan.c	ids, export.jsonl
+ *
+ * Locks, in their order: handle.lock (LOCK_FRONT), content.lock (LOCK_SESSION), the database's, then
+ * fs.lock (LOCK_LEAF).  The first two only serialise operations on one open file or one staging file, so
+ * they may be held while that file's own records are committed; none is held across fuse_reply_*.
+ */
+#ifndef VECFS_DAEMON_FS_I_H
+#define VECFS_DAEMON_FS_I_H
+
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION 314
+#endif
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "base/lock.h"
+#include "base/record.h"
+#include "cluster/db.h"
+#include "codec/question.h"
+#include "daemon/fs.h"
+
+enum fs_kind {
+	K_NONE = 0,
+	K_ROOT,
+	K_DOT, /* .vecfs/ */
+	K_VERSION,
+	K_CPU,
+	K_NODE_STATS,
+	K_ERROR_LOG,
+	K_SOCKET,
+	K_NODE_CONFIG,
+	K_NODE_OPTION, /* .vecfs/config/NAME; idx */
+	K_COLL,
+	K_SCHEMA,
+	K_CONFIG,
+	K_OPTION, /* config/NAME; idx */
+	K_STATS,
+	K_VEC,
+	K_INBOX,
+	K_DONE,
+	K_FAILED,
+	K_QDIR,
+	K_NEARDIR,
+	K_IDS,
+	K_EXPORT,
+	K_INDEX,
+	K_INDEX_STATE,
+	K_INDEX_PROGRESS,
+	/* One committed record, by its handle. */
+	K_JSON,
+	K_F32,
+	/* With a node in the table. */
+	K_APPEND,
+	K_DELETE,
+	K_QUERY,
+	K_NEW,      /* vec/ID.json or .f32 that is being written for the first time */
+	K_STAGED,   /* another name in vec/ */
+	K_IN,       /* inbox/NAME that is being written, or only staged */
+	K_RECEIPT,  /* done/NAME */
+	K_REJECT,   /* failed/NAME */
+	K_QUESTION, /* q/NAME */
+	K_NEAR,     /* near/ID */
+	N_KINDS
+};
+
+struct fs;
+struct node;
+struct handle;
+
+/* How a question is to be answered where the question itself does not say: from the file's name. */
+struct ask_opts {
+	uint32_t k, ef; /* 0: not said */
+	bool exact;
+	enum answer_format format;
+};
+
+/* --- the tree ------------------------------------------------------------------------------ */
+/* What an inode number stands for.  'node' is pinned until loc_put. */
+struct loc {
+	enum fs_kind kind;
+	uint32_t cid;
+	uint32_t idx;    /* K_OPTION, K_NODE_OPTION */
+	uint64_t handle; /* K_JSON, K_F32 */
+	struct node *node;
+};
+
+struct content; /* the bytes of a staging file */
+
+struct node {
+	/* immutable */
+	uint64_t ino;
+	enum fs_kind kind;
+	uint32_t cid;
+	struct ask_opts ask; /* K_QUERY, K_NEAR, K_QUESTION */
+	size_t stem_len; /* of 'name', without the options or the suffix that 'ask' was read from */
+	/* guarded by fs.lock */
+	char *name;
+	struct node *next_ino, *next_key;
+	uint64_t nlookup;    /* references of the kernel */
+	uint32_t pins;       /* requests and open files */
+	uint32_t opens;      /* open files */
+	bool by_name;        /* in the table of names: lookups find it */
+	bool keep;           /* exists without references: staging files */
+	uint64_t touched_ns; /* last close or change, clock_mono_ns */
+	/* shared */
+	_Atomic uint64_t size; /* as shown by stat */
+	_Atomic uint64_t mtime_ns;
+	_Atomic uint32_t mode;   /* K_STAGED, K_IN: what chmod said, 0 nothing */
+	struct content *content; /* K_STAGED, K_IN that stages; set at creation */
+};
+
+struct tree {
+	struct node **by_ino, **by_key;
+	size_t n_slots, n_nodes;
+	uint64_t next_ino;
+};
+
+struct worker;
+
+struct fs {
+	/* immutable once started */
+	struct db *db;
+	struct fs_opts o;
+	char *socket, *mountpoint;
+	int data_fd;          /* the data directory */
+	int stop_fd, done_fd; /* eventfds */
+	struct fuse_session *se;
+	time_t started;
+	/* atomic */
+	_Atomic bool stopping;
+	_Atomic unsigned idle;        /* workers that wait for a request */
+	_Atomic uint64_t stage_bytes; /* memory held by staging files of vec/ */
+	_Atomic uint64_t spool_bytes; /* disk held by staging files of inbox/ */
+	_Atomic uint32_t stage_count;
+	_Atomic uint32_t keep_writes; /* paces the pruning in fs_keep.c */
+	/* guarded by lock (LOCK_LEAF) */
+	struct vx_mutex lock;
+	struct tree tree;
+	struct worker *workers;
+	unsigned n_workers, max_workers;
+};
+
+/* fs_main.c: scratch of the calling worker, for what a reply points to; its length is 0. */
+struct buf *fs_scratch(void);
+
+/* fs_node.c */
+VX_MUST_CHECK
+int tree_init(struct tree *t);
+void tree_release(struct fs *fs);
+/* -ESTALE: no such inode (any more). */
+VX_MUST_CHECK
+int loc_get(struct fs *fs, fuse_ino_t ino, struct loc *ret);
+void loc_put(struct fs *fs, struct loc *l);
+uint64_t loc_ino(const struct loc *l);
+/* Whether a record's number says it all (K_JSON, K_F32). */
+bool loc_record_fits(const struct loc *l);
+/* Counts a reference of the kernel (before the reply) and takes one back. */
+void loc_ref(struct fs *fs, const struct loc *l);
+void loc_forget(struct fs *fs, fuse_ino_t ino, uint64_t n);
+struct node_spec {
+	enum fs_kind kind;
+	uint32_t cid;
+	const char *name; /* copied */
+	bool by_name;     /* later lookups find it, and a node of this name is found instead */
+	bool keep;
+	size_t stem_len; /* 0: all of the name */
+	struct ask_opts ask;
+	struct content *content; /* taken on 0 */
+};
+/* A new node, pinned. */
+VX_MUST_CHECK
+int node_new(struct fs *fs, const struct node_spec *spec, struct node **ret);
+/* Pinned, or NULL. */
+struct node *node_find(struct fs *fs, enum fs_kind kind, uint32_t cid, const char *name);
+void node_pin(struct fs *fs, struct node *n);
+void node_unpin(struct fs *fs, struct node *n);
+/* Open files of a node: node_close returns how many are left. */
+void node_open(struct fs *fs, struct node *n);
+uint32_t node_close(struct fs *fs, struct node *n);
+/* Takes the name away; references stay valid. */
+void node_unlink(struct fs *fs, struct node *n);
+VX_MUST_CHECK
+int node_rename(struct fs *fs, struct node *n, const char *name);
+/* Copies the names of the collection's nodes of a kind, NUL-ended one after another. */
+VX_MUST_CHECK
+int node_names(struct fs *fs, enum fs_kind kind, uint32_t cid, struct buf *out);
+/* Unlinks kept nodes without open files that were last touched before 'before_ns'; of one kind or all
+ * (K_NONE), of collection 'cid' or all (0). */
+void node_sweep(struct fs *fs, enum fs_kind kind, uint32_t cid, uint64_t before_ns);
+
+/* fs_tree.c */
+struct file_ops;
+struct kind_info {
+	const char *name; /* in its parent; NULL: found otherwise */
+	enum fs_kind parent;
+	bool dir;
+	mode_t mode; /* of files: which of read and write there is, 0666 0444 0222 */
+	const struct file_ops *ops;
+};
+extern const struct kind_info fs_kinds[N_KINDS];
+
+/* The child 'name' of 'dir'.  -ENOENT, or a refusal with its reason (a name that cannot be). */
+VX_MUST_CHECK
+int fs_lookup(struct fs *fs, const struct loc *dir, const char *name, struct loc *ret,
+	struct vx_err *err);
+VX_MUST_CHECK
+int fs_attr(struct fs *fs, const struct loc *l, struct stat *ret);
+/* How long the kernel may keep name and attributes. */
+double fs_entry_timeout(const struct loc *l);
+/* "docs/vec/a.json"; 'name' of a child or NULL. */
+void fs_path(struct fs *fs, const struct loc *l, const char *name, char *ret, size_t size);
+/* Splits the name of a record's file: 1 .json, 2 .f32, 0 neither (a staging file), or a refusal.
+ * 'id' holds at least 3 * VX_ID_MAX bytes. */
+VX_MUST_CHECK
+int fs_record_name(const char *name, char *id, size_t *ret_len, struct vx_err *err);
+VX_MUST_CHECK
+int fs_coll(struct fs *fs, uint32_t cid, struct coll **ret, struct vx_err *err);
+
+/* fs_dir.c */
+void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* --- open files ---------------------------------------------------------------------------- */
+struct slice {
+	const void *p;
+	size_t n;
+};
+
+struct handle {
+	/* immutable */
+	const struct file_ops *ops;
+	struct fs *fs;
+	struct coll *c; /* pinned; NULL in .vecfs/ */
+	struct loc loc; /* with its node pinned */
+	char *name;     /* of a record's file, for messages; NULL: from the tree */
+	int flags;      /* of open(2) */
+	struct vx_mutex lock;
+	/* guarded by lock */
+	uint64_t err_line; /* of the refusal that is being returned; 0: none */
+};
+
+/* Every function runs with handle.lock held, but 'open', 'close' (alone) and 'size' (no handle).  0 or a
+ * negative errno with the reason in 'err'; fs_ops.c logs it.  A NULL function refuses. */
+struct file_ops {
+	size_t handle_size; /* of the structure that starts with struct handle */
+	int (*open)(struct handle *h, fuse_req_t req, struct vx_err *err);
+	/* At most 'size' bytes from 'off'.  The slice lasts until the handle is closed or lies in
+	 * fs_scratch(). */
+	int (*read)(struct handle *h, fuse_req_t req, size_t size, uint64_t off, struct slice *ret,
+		struct vx_err *err);
+	/* *ret_n is 'n' on entry; fewer is a short write. */
+	int (*write)(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
+		size_t *ret_n, struct vx_err *err);
+	int (*flush)(struct handle *h, fuse_req_t req, struct vx_err *err);
+	int (*truncate)(struct handle *h, uint64_t size, struct vx_err *err);
+	void (*close)(struct handle *h);
+	/* st_size and st_mtim of what is not open. */
+	int (*stat)(struct fs *fs, struct coll *c, const struct loc *l, struct stat *ret);
+};
+
+extern const struct file_ops text_ops, record_ops, staged_ops, inbox_ops, kept_ops, stream_ops,
+	query_ops, near_ops, question_ops, scan_ops;
+
+/* fs_ops.c */
+extern const struct fuse_lowlevel_ops fs_ll_ops;
+/* Answers a refusal: the errno, and its line in the error log. */
+void fs_refuse(struct fs *fs, fuse_req_t req, const struct loc *l, const char *name, uint64_t line,
+	int rc, const struct vx_err *err);
+/* A line in the error log without a reply (skipped records). */
+void fs_log_bad(struct handle *h, uint64_t line, int rc, const struct vx_err *err);
+bool fs_interrupted(void *req); /* a 'stop' of coll_query */
+
+/* fs_text.c */
+VX_MUST_CHECK
+int text_lookup_option(struct fs *fs, const struct loc *dir, const char *name, uint32_t *ret_idx);
+/* Calls 'each' with the names of the options of config/ or .vecfs/config/. */
+int text_each_option(
+	struct fs *fs, enum fs_kind dir, int (*each)(void *arg, const char *name), void *arg);
+const char *text_option_name(struct fs *fs, const struct loc *l, char *ret, size_t size);
+
+/* fs_vec.c */
+VX_MUST_CHECK
+int vec_unlink(struct fs *fs, const struct loc *dir, const char *name, struct vx_err *err);
+VX_MUST_CHECK
+int vec_rename(struct fs *fs, const struct loc *dir, const char *from, const char *to,
+	bool noreplace, struct vx_err *err);
+/* The most bytes the text of one record can have. */
+uint64_t vec_record_max(const struct coll *c);
+
+/* fs_stage.c */
+VX_MUST_CHECK
+int content_new(struct fs *fs, bool on_disk, struct content **ret, struct vx_err *err);
+void content_free(struct fs *fs, struct content *ct);
+void content_lock(struct content *ct);
+void content_unlock(struct content *ct);
+/* All with the content locked. */
+uint64_t content_size(const struct content *ct);
+VX_MUST_CHECK
+int content_write(struct fs *fs, struct content *ct, const void *p, size_t n, uint64_t off,
+	uint64_t max, struct vx_err *err);
+VX_MUST_CHECK
+int content_truncate(struct fs *fs, struct content *ct, uint64_t size, struct vx_err *err);
+/* Appends at most 'n' bytes from 'off' to 'out'; none at the end. */
+VX_MUST_CHECK
+int content_read(struct content *ct, size_t n, uint64_t off, struct buf *out);
+/* A staging file 'name' in vec/ or inbox/ ('kind' K_STAGED or K_IN): a kept node, pinned. */
+VX_MUST_CHECK
+int stage_new(struct fs *fs, enum fs_kind kind, uint32_t cid, const char *name, struct node **ret,
+	struct vx_err *err);
+
+/* fs_inbox.c */
+bool inbox_stages(const char *name);
+/* Checks that a file of this name may be created (suffix). */
+VX_MUST_CHECK
+int inbox_check_name(const char *name, struct vx_err *err);
+VX_MUST_CHECK
+int inbox_rename(struct fs *fs, const struct loc *dir, const char *from, const char *to,
+	fuse_req_t req, uint64_t *ret_line, struct vx_err *err);
+
+/* fs_ingest.c: records of one file on their way into a collection. */
+struct ingest;
+struct ingest_opts {
+	enum codec_format format;
+	const char *name;      /* the file's, borrowed */
+	bool skip;             /* bad records go to failed/, else they end it */
+	bool dry;              /* check alone */
+	struct handle *log_to; /* skipped records get their line in the error log; NULL: none */
+};
+VX_MUST_CHECK
+int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struct ingest **ret,
+	struct vx_err *err);
+void ingest_free(struct ingest *in);
+VX_MUST_CHECK
+int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err);
+/* Commits the rest; on 0 the receipt is in done/ and what was skipped in failed/. */
+VX_MUST_CHECK
+int ingest_finish(struct ingest *in, struct vx_err *err);
+/* After a refusal: keeps what is known of it in failed/. */
+void ingest_abort(struct ingest *in, int rc, const struct vx_err *err);
+uint64_t ingest_bytes(const struct ingest *in);
+/* The line or row of the refusal; 0 unknown. */
+uint64_t ingest_bad_line(const struct ingest *in);
+
+/* fs_keep.c: files under DATA/done, DATA/failed and DATA/q. */
+enum keep_area { KEEP_DONE, KEEP_FAILED, KEEP_Q };
+#define KEEP_FILE_MAX (16u << 20) /* bytes of one file under failed/ */
+enum keep_area keep_of(enum fs_kind dir_or_file);
+VX_MUST_CHECK
+int keep_write(
+	struct fs *fs, enum keep_area a, uint32_t cid, const char *name, const void *p, size_t n);
+/* An open descriptor or a negative errno. */
+int keep_open(struct fs *fs, enum keep_area a, uint32_t cid, const char *name);
+VX_MUST_CHECK
+int keep_stat(struct fs *fs, enum keep_area a, uint32_t cid, const char *name, struct stat *ret);
+VX_MUST_CHECK
+int keep_unlink(struct fs *fs, enum keep_area a, uint32_t cid, const char *name);
+/* The names, NUL-ended one after another. */
+VX_MUST_CHECK
+int keep_names(struct fs *fs, enum keep_area a, uint32_t cid, struct buf *out);
+void keep_drop(struct fs *fs, uint32_t cid);
+/* Forgets what is too old or too much, and what belonged to collections that are gone. */
+void keep_prune(struct fs *fs);
+
+/* fs_ask.c: questions to answers. */
+struct ask {
+	struct ask_opts o;
+	struct buf out;         /* the answers, printed */
+	uint64_t number;        /* of the next question */
+	struct coll_answer ans; /* reused */
+	struct codec_arena *arena;
+	struct buf vec; /* aligned copy of a raw question */
+};
+VX_MUST_CHECK
+int ask_init(struct ask *a, const struct ask_opts *o);
+void ask_release(struct ask *a);
+/* Answers exactly one raw vector. */
+VX_MUST_CHECK
+int ask_raw(struct ask *a, struct coll *c, const void *p, uint32_t dim, fuse_req_t req,
+	struct vx_err *err);
+VX_MUST_CHECK
+int ask_id(struct ask *a, struct coll *c, const char *id, size_t len, fuse_req_t req,
+	struct vx_err *err);
+/* Answers every question of the text: one, or JSON Lines.  *ret_line is that of a refusal. */
+VX_MUST_CHECK
+int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t req,
+	uint64_t *ret_line, struct vx_err *err);
+/* Whether 'n' bytes are whole questions: 1, 0 (more may come), or -EINVAL (never). */
+int ask_complete(const char *p, size_t n, uint32_t dim);
+/* Parses without asking. */
+VX_MUST_CHECK
+int ask_check(struct ask *a, const char *p, size_t n, uint32_t dim, uint64_t *ret_line,
+	struct vx_err *err);
+/* Options at the end of a name: "ID,k=20,format=ids"; *ret_stem is the length of what is before.
+ * A tail that is no option belongs to the stem; one that is an option with a bad value is -EINVAL. */
+VX_MUST_CHECK
+int ask_parse_opts(const char *name, struct ask_opts *ret, size_t *ret_stem, struct vx_err *err);
+
+/* fs_query.c */
+/* A name in the collection's directory: "query", "query.ids", "query,k=5"; -ENOENT when it is none. */
+VX_MUST_CHECK
+int query_parse_name(const char *name, struct ask_opts *ret, struct vx_err *err);
+
+#define ASK_BYTES_MAX (64u << 20) /* answers that wait to be read */
+#define Q_BYTES_MAX   (1u << 20)  /* a named question */
+
+/* The slice of a buffer that a read wants. */
+static inline struct slice slice_of(const void *p, uint64_t len, size_t size, uint64_t off)
+{
+	struct slice s = {NULL, 0};
+
+	if (off < len) {
+		s.p = (const char *)p + off;
+		s.n = VX_MIN((uint64_t)size, len - off);
+	}
+	return s;
+}
+
+#endif

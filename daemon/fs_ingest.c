@@ -1,0 +1,329 @@
+/* fs_ingest.c - the records of one file on their way into a collection.
+ *
+ * Bytes go through a codec reader into a batch; a full batch is committed before the next record is read,
+ * so a file of any size needs the memory of one batch.  What is wrong with a record is known before it is
+ * committed: it is skipped (and kept in failed/), or it ends the file, after the records before it were
+ * committed.  A dry run does the checks and commits nothing.
+ *
+ * Finishing may happen more than once: a shell that holds the file open flushes it after each command.
+ * Text then goes on with the next line; formats of rows cannot.
+ */
+#include "daemon/fs_i.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <xxhash.h>
+
+#include "base/log.h"
+
+#define LOG_LINES_MAX 10u /* refusals of one file in the error log */
+
+struct ingest {
+	struct fs *fs;
+	struct coll *c; /* borrowed */
+	struct ingest_opts o;
+	struct codec_reader *reader; /* NULL: between finish and the next byte */
+	struct batch *batch;
+	XXH3_state_t *sum;
+	uint64_t bytes;
+	uint64_t newlines, line_base; /* seen so far; before the reader's first line */
+	uint64_t bad_line;
+	struct batch_result total; /* sums; shard and index of the last commit */
+	uint64_t accepted, rejected, duplicates, inserted, updated;
+	struct buf rejects, errs;
+	struct vx_err why; /* of what a callback refused */
+	bool finished;
+};
+
+static int commit(struct ingest *in, struct vx_err *err)
+{
+	struct batch_result res = {0};
+
+	if (batch_count(in->batch) == 0)
+		return 0;
+	if (in->o.dry) {
+		in->accepted += batch_count(in->batch);
+		batch_reset(in->batch);
+		return 0;
+	}
+	int rc = batch_commit(in->batch, &res, err);
+	if (rc)
+		return rc;
+	in->accepted += (uint64_t)res.inserted + res.updated + res.duplicates;
+	in->inserted += res.inserted;
+	in->updated += res.updated;
+	in->duplicates += res.duplicates;
+	in->total.shard = res.shard;
+	in->total.index = res.index;
+	return 0;
+}
+
+/* --- bad records ------------------------------------------------------------------------------------- */
+static int keep_reject(struct ingest *in, uint64_t line, const char *raw, size_t n, int rc,
+	const struct vx_err *why)
+{
+	int rc2 = 0;
+
+	in->rejected++;
+	if (in->rejects.len + n + 1 <= KEEP_FILE_MAX && raw) {
+		rc2 = buf_append(&in->rejects, raw, n);
+		if (rc2 == 0)
+			rc2 = buf_append(&in->rejects, "\n", 1);
+	}
+	if (rc2 == 0 && in->errs.len < KEEP_FILE_MAX)
+		rc2 = buf_printf(&in->errs, "%llu: %s: %s\n", (unsigned long long)line,
+			vx_errno_name(rc), vx_err_msg(why, rc));
+	if (in->o.log_to && in->rejected <= LOG_LINES_MAX)
+		fs_log_bad(in->o.log_to, line, rc, why);
+	return rc2;
+}
+
+static int on_bad(
+	void *ctx, uint64_t line, const char *raw, size_t raw_len, const struct vx_err *why)
+{
+	struct ingest *in = ctx;
+
+	line += in->line_base;
+	if (in->o.skip)
+		return keep_reject(in, line, raw, raw_len, why->code, why);
+	in->bad_line = line;
+	in->why = *why;
+	return why->code;
+}
+
+/* The text of a record that was well formed but does not fit the collection. */
+static int print_reject(struct ingest *in, const struct vx_record *rec, struct buf *out)
+{
+	if (in->o.format == CODEC_JSONL) {
+		int rc = codec_print_record(out, rec);
+		if (rc == 0 && out->len)
+			out->len--; /* its newline */
+		return rc;
+	}
+	if (in->o.format != CODEC_TSV)
+		return 0;
+	int rc = buf_append(out, rec->id, rec->id_len);
+	if (!rc)
+		rc = buf_append(out, "\t", 1);
+	size_t at = out->len;
+	if (!rc)
+		rc = codec_print_vector(out, rec->vec, rec->dim);
+	if (!rc && out->len > at + 1) {
+		memmove(out->data + at, out->data + at + 1, out->len - at - 2);
+		out->len -= 2;
+	}
+	if (!rc && (rec->meta || rec->text))
+		rc = buf_printf(out, "\t%.*s", (int)rec->meta_len, rec->meta ? rec->meta : "");
+	if (!rc && rec->text)
+		rc = buf_printf(out, "\t%.*s", (int)rec->text_len, rec->text);
+	return rc;
+}
+
+static int on_record(void *ctx, const struct vx_record *rec)
+{
+	struct ingest *in = ctx;
+	struct vx_err why = VX_ERR_INIT;
+	int rc = batch_put(in->batch, rec, &why);
+
+	if (rc == 0)
+		return batch_full(in->batch) ? commit(in, &in->why) : 0;
+	if (rc == -ENOMEM)
+		return rc;
+	if (!in->o.skip) {
+		in->bad_line = rec->line + in->line_base;
+		in->why = why;
+		return rc;
+	}
+	struct buf raw = BUF_INIT;
+	int rc2 = print_reject(in, rec, &raw);
+	if (rc2 == 0)
+		rc2 = keep_reject(in, rec->line + in->line_base, raw.len ? (char *)raw.data : NULL,
+			raw.len, rc, &why);
+	buf_release(&raw);
+	return rc2;
+}
+
+/* --- the stream ---------------------------------------------------------------------------------------- */
+int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struct ingest **ret,
+	struct vx_err *err)
+{
+	struct ingest *in = calloc(1, sizeof *in);
+	int rc = in ? batch_new(c, &in->batch) : -ENOMEM;
+
+	if (rc == 0) {
+		in->fs = fs;
+		in->c = c;
+		in->o = *o;
+		in->sum = XXH3_createState();
+		if (!in->sum || XXH3_64bits_reset(in->sum) != XXH_OK)
+			rc = -ENOMEM;
+	}
+	if (rc) {
+		ingest_free(in);
+		return vx_err_set(err, rc, "no memory");
+	}
+	*ret = in;
+	return 0;
+}
+
+void ingest_free(struct ingest *in)
+{
+	if (!in)
+		return;
+	codec_reader_free(in->reader);
+	batch_free(in->batch);
+	XXH3_freeState(in->sum);
+	buf_release(&in->rejects);
+	buf_release(&in->errs);
+	free(in);
+}
+
+static int need_reader(struct ingest *in, struct vx_err *err)
+{
+	struct codec_opts opts = {.dim = coll_dim(in->c), .on_bad = on_bad};
+
+	if (in->reader)
+		return 0;
+	if (in->finished && codec_format_is_rows(in->o.format))
+		return vx_err_set(
+			err, -EINVAL, "the file was closed already; rows cannot be added to it");
+	in->line_base = in->newlines;
+	return codec_reader_new(in->o.format, &opts, on_record, in, &in->reader);
+}
+
+static uint64_t count_newlines(const char *p, size_t n)
+{
+	uint64_t c = 0;
+
+	for (const char *end = p + n; (p = memchr(p, '\n', (size_t)(end - p))); p++)
+		c++;
+	return c;
+}
+
+/* A refusal: the records before it stay, and are committed now. */
+static int ingest_failed(struct ingest *in, int rc, struct vx_err *err)
+{
+	struct vx_err ignored = VX_ERR_INIT;
+
+	if (in->why.code && err)
+		*err = in->why;
+	if (rc != -ENOMEM && commit(in, &ignored))
+		log_warn("fs", "%s: %s", in->o.name, vx_err_msg(&ignored, ignored.code));
+	return rc;
+}
+
+int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err)
+{
+	int rc = need_reader(in, err);
+
+	if (rc)
+		return rc;
+	in->bytes += n;
+	if (!in->o.dry)
+		XXH3_64bits_update(in->sum, p, n);
+	rc = codec_feed(in->reader, p, n, err);
+	if (!codec_format_is_rows(in->o.format))
+		in->newlines += count_newlines(p, n);
+	return rc ? ingest_failed(in, rc, err) : 0;
+}
+
+/* --- what stays ------------------------------------------------------------------------------------------- */
+static void time_text(char *ret, size_t size)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	strftime(ret, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static int write_receipt(struct ingest *in)
+{
+	struct buf out = BUF_INIT;
+	char name[300], when[40];
+
+	time_text(when, sizeof when);
+	int rc = buf_printf(&out, "{\"file\":");
+	if (!rc)
+		rc = codec_print_string(&out, in->o.name, strlen(in->o.name));
+	if (!rc)
+		rc = buf_printf(&out,
+			",\"accepted\":%llu,\"inserted\":%llu,\"updated\":%llu,\"rejected\":%llu,"
+			"\"duplicates\":%llu,\"shard\":%u,\"index\":%llu,\"bytes\":%llu,"
+			"\"xxh3\":\"%016llx\",\"time\":\"%s\"}\n",
+			(unsigned long long)in->accepted, (unsigned long long)in->inserted,
+			(unsigned long long)in->updated, (unsigned long long)in->rejected,
+			(unsigned long long)in->duplicates, in->total.shard,
+			(unsigned long long)in->total.index, (unsigned long long)in->bytes,
+			(unsigned long long)XXH3_64bits_digest(in->sum), when);
+	snprintf(name, sizeof name, "%s.json", in->o.name);
+	if (!rc)
+		rc = keep_write(in->fs, KEEP_DONE, coll_cid(in->c), name, out.data, out.len);
+	buf_release(&out);
+	return rc;
+}
+
+/* failed/NAME and failed/NAME.err; what an earlier try of the same name left is taken away. */
+static int write_rejects(struct ingest *in)
+{
+	uint32_t cid = coll_cid(in->c);
+	char name[300];
+	int rc = 0;
+
+	snprintf(name, sizeof name, "%s.err", in->o.name);
+	if (in->rejects.len)
+		rc = keep_write(
+			in->fs, KEEP_FAILED, cid, in->o.name, in->rejects.data, in->rejects.len);
+	else
+		rc = keep_unlink(in->fs, KEEP_FAILED, cid, in->o.name);
+	if (rc && rc != -ENOENT)
+		return rc;
+	if (in->errs.len)
+		return keep_write(in->fs, KEEP_FAILED, cid, name, in->errs.data, in->errs.len);
+	rc = keep_unlink(in->fs, KEEP_FAILED, cid, name);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int ingest_finish(struct ingest *in, struct vx_err *err)
+{
+	int rc = 0;
+
+	if (in->reader) {
+		rc = codec_finish(in->reader, err);
+		if (rc)
+			return ingest_failed(in, rc, err);
+		codec_reader_free(in->reader);
+		in->reader = NULL;
+		in->finished = true;
+	}
+	rc = commit(in, err);
+	if (rc || in->o.dry)
+		return rc;
+	/* The records are committed whatever happens to the notes about them. */
+	int rc2 = write_rejects(in);
+	if (rc2 == 0)
+		rc2 = write_receipt(in);
+	if (rc2)
+		log_warn("fs", "no receipt for %s: %s", in->o.name, vx_err_msg(NULL, rc2));
+	return 0;
+}
+
+void ingest_abort(struct ingest *in, int rc, const struct vx_err *err)
+{
+	if (buf_printf(&in->errs, "%llu: %s: %s\n", (unsigned long long)in->bad_line,
+		    vx_errno_name(rc), vx_err_msg(err, rc)) ||
+		write_rejects(in))
+		log_warn("fs", "%s: nothing could be kept in failed/", in->o.name);
+}
+
+uint64_t ingest_bytes(const struct ingest *in)
+{
+	return in->bytes;
+}
+
+uint64_t ingest_bad_line(const struct ingest *in)
+{
+	return in->bad_line;
+}

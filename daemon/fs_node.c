@@ -1,0 +1,397 @@
+/* fs_node.c - inode numbers and the table of nodes.
+ *
+ * An inode number, most significant bit first:
+ *
+ *	1 f ssssssss cccccccccccccccccccccc r{32}	record: f .f32, s shard, c cid, r rowid
+ *	0 1 c{32} i{16} k{8}  (from bit 61 down)	fixed file: c cid, i option, k kind
+ *	0 0 1 n{61}					node number n of the table
+ *	1						the root
+ *
+ * Record and fixed numbers hold everything, so the kernel's references to them need no bookkeeping and
+ * they are the same after a restart.  A record whose numbers do not fit (a cid over 22 bits, a rowid over
+ * 32) is shown through a node, found by its file name.  Numbers of nodes are never used twice.
+ *
+ * A node lives while the kernel refers to it (nlookup), a request or an open file uses it (pins), or it
+ * is kept: a staging file nobody has open.  fs.lock guards all of it and is never held for long.
+ */
+#include "daemon/fs_i.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#define INO_RECORD ((uint64_t)1 << 63)
+#define INO_F32    ((uint64_t)1 << 62)
+#define INO_FIXED  ((uint64_t)1 << 62)
+#define INO_NODE   ((uint64_t)1 << 61)
+
+/* --- numbers ------------------------------------------------------------------------------- */
+bool loc_record_fits(const struct loc *l)
+{
+	return l->cid < 1u << 22 && l->handle >> 48 < 256 &&
+	       (l->handle & 0xffffffffffffu) <= UINT32_MAX;
+}
+
+uint64_t loc_ino(const struct loc *l)
+{
+	if (l->node)
+		return l->node->ino;
+	if (l->kind == K_ROOT)
+		return FUSE_ROOT_ID;
+	if (l->kind == K_JSON || l->kind == K_F32)
+		return INO_RECORD | (l->kind == K_F32 ? INO_F32 : 0) | l->handle >> 48 << 54 |
+		       (uint64_t)l->cid << 32 | (uint32_t)l->handle;
+	return INO_FIXED | (uint64_t)l->cid << 24 | (uint64_t)(l->idx & 0xffff) << 8 |
+	       (uint64_t)l->kind;
+}
+
+static struct node **ino_slot(struct tree *t, uint64_t ino)
+{
+	struct node **p = &t->by_ino[ino & (t->n_slots - 1)];
+
+	while (*p && (*p)->ino != ino)
+		p = &(*p)->next_ino;
+	return p;
+}
+
+int loc_get(struct fs *fs, fuse_ino_t ino, struct loc *ret)
+{
+	struct loc l = {.kind = K_NONE};
+
+	if (ino == FUSE_ROOT_ID) {
+		l.kind = K_ROOT;
+	} else if (ino & INO_RECORD) {
+		l.kind = ino & INO_F32 ? K_F32 : K_JSON;
+		l.cid = (uint32_t)(ino >> 32) & 0x3fffff;
+		l.handle = (ino >> 54 & 0xff) << 48 | (uint32_t)ino;
+	} else if (ino & INO_FIXED) {
+		l.kind = (enum fs_kind)(ino & 0xff);
+		l.idx = (uint32_t)(ino >> 8) & 0xffff;
+		l.cid = (uint32_t)(ino >> 24);
+		if (l.kind <= K_ROOT || l.kind >= K_JSON)
+			return -ESTALE;
+	} else {
+		vx_lock(&fs->lock);
+		struct node *n = *ino_slot(&fs->tree, ino);
+		if (n)
+			n->pins++;
+		vx_unlock(&fs->lock);
+		if (!n)
+			return -ESTALE;
+		l.kind = n->kind;
+		l.cid = n->cid;
+		l.node = n;
+	}
+	*ret = l;
+	return 0;
+}
+
+void loc_put(struct fs *fs, struct loc *l)
+{
+	if (l->node)
+		node_unpin(fs, l->node);
+	l->node = NULL;
+}
+
+/* --- the table ------------------------------------------------------------------------------- */
+int tree_init(struct tree *t)
+{
+	t->n_slots = 1024;
+	t->by_ino = calloc(t->n_slots, sizeof *t->by_ino);
+	t->by_key = calloc(t->n_slots, sizeof *t->by_key);
+	t->next_ino = 1;
+	return t->by_ino && t->by_key ? 0 : -ENOMEM;
+}
+
+static uint64_t key_hash(enum fs_kind kind, uint32_t cid, const char *name)
+{
+	return hash_xxh3(name, strlen(name), (uint64_t)cid << 8 | (uint64_t)kind);
+}
+
+static struct node **key_slot(struct tree *t, enum fs_kind kind, uint32_t cid, const char *name)
+{
+	struct node **p = &t->by_key[key_hash(kind, cid, name) & (t->n_slots - 1)];
+
+	while (*p && ((*p)->kind != kind || (*p)->cid != cid || strcmp((*p)->name, name)))
+		p = &(*p)->next_key;
+	return p;
+}
+
+/* Doubles both tables; without memory they stay as they are, only slower. */
+static void tree_grow(struct tree *t)
+{
+	size_t n = t->n_slots * 2;
+	struct node **ino = calloc(n, sizeof *ino), **key = calloc(n, sizeof *key);
+
+	if (!ino || !key) {
+		free(ino);
+		free(key);
+		return;
+	}
+	for (size_t i = 0; i < t->n_slots; i++) {
+		struct node *nd, *next;
+		for (nd = t->by_ino[i]; nd; nd = next) {
+			next = nd->next_ino;
+			nd->next_ino = ino[nd->ino & (n - 1)];
+			ino[nd->ino & (n - 1)] = nd;
+		}
+		for (nd = t->by_key[i]; nd; nd = next) {
+			next = nd->next_key;
+			size_t s = key_hash(nd->kind, nd->cid, nd->name) & (n - 1);
+			nd->next_key = key[s];
+			key[s] = nd;
+		}
+	}
+	free(t->by_ino);
+	free(t->by_key);
+	t->by_ino = ino;
+	t->by_key = key;
+	t->n_slots = n;
+}
+
+static void node_free(struct fs *fs, struct node *n)
+{
+	content_free(fs, n->content);
+	free(n->name);
+	free(n);
+}
+
+void tree_release(struct fs *fs)
+{
+	struct tree *t = &fs->tree;
+
+	for (size_t i = 0; t->by_ino && i < t->n_slots; i++) {
+		for (struct node *n = t->by_ino[i], *next; n; n = next) {
+			next = n->next_ino;
+			node_free(fs, n);
+		}
+	}
+	free(t->by_ino);
+	free(t->by_key);
+	*t = (struct tree){0};
+}
+
+int node_new(struct fs *fs, const struct node_spec *spec, struct node **ret)
+{
+	struct node *n = calloc(1, sizeof *n);
+
+	if (!n || !(n->name = strdup(spec->name))) {
+		free(n);
+		return -ENOMEM;
+	}
+	n->kind = spec->kind;
+	n->cid = spec->cid;
+	n->stem_len = spec->stem_len ? spec->stem_len : strlen(spec->name);
+	n->ask = spec->ask;
+	n->pins = 1;
+	n->by_name = spec->by_name;
+	n->keep = spec->keep;
+	n->touched_ns = clock_mono_ns();
+	n->mtime_ns = clock_real_ns();
+	n->content = spec->content;
+
+	vx_lock(&fs->lock);
+	struct tree *t = &fs->tree;
+	if (spec->by_name) {
+		/* Two lookups of one name may race to this place: the first one's node counts. */
+		struct node *other = *key_slot(t, spec->kind, spec->cid, spec->name);
+		if (other) {
+			other->pins++;
+			vx_unlock(&fs->lock);
+			n->content = NULL;
+			node_free(fs, n);
+			content_free(fs, spec->content);
+			*ret = other;
+			return 0;
+		}
+	}
+	if (t->n_nodes >= t->n_slots)
+		tree_grow(t);
+	n->ino = INO_NODE | t->next_ino++;
+	*ino_slot(t, n->ino) = n;
+	if (spec->by_name)
+		*key_slot(t, spec->kind, spec->cid, spec->name) = n;
+	t->n_nodes++;
+	vx_unlock(&fs->lock);
+	*ret = n;
+	return 0;
+}
+
+struct node *node_find(struct fs *fs, enum fs_kind kind, uint32_t cid, const char *name)
+{
+	vx_lock(&fs->lock);
+	struct node *n = *key_slot(&fs->tree, kind, cid, name);
+	if (n)
+		n->pins++;
+	vx_unlock(&fs->lock);
+	return n;
+}
+
+/* Takes 'n' out of the table of names. */
+static void unname_locked(struct tree *t, struct node *n)
+{
+	if (!n->by_name)
+		return;
+	struct node **p = key_slot(t, n->kind, n->cid, n->name);
+	assert(*p == n);
+	*p = n->next_key;
+	n->next_key = NULL;
+	n->by_name = false;
+}
+
+/* Removes 'n' when nothing refers to it; the caller frees it outside the lock. */
+static bool collect_locked(struct tree *t, struct node *n)
+{
+	if (n->nlookup || n->pins || n->keep)
+		return false;
+	unname_locked(t, n);
+	struct node **p = ino_slot(t, n->ino);
+	assert(*p == n);
+	*p = n->next_ino;
+	t->n_nodes--;
+	return true;
+}
+
+void node_pin(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	n->pins++;
+	vx_unlock(&fs->lock);
+}
+
+void node_unpin(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	assert(n->pins > 0);
+	n->pins--;
+	bool dead = collect_locked(&fs->tree, n);
+	vx_unlock(&fs->lock);
+	if (dead)
+		node_free(fs, n);
+}
+
+void node_open(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	n->opens++;
+	vx_unlock(&fs->lock);
+}
+
+uint32_t node_close(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	assert(n->opens > 0);
+	uint32_t left = --n->opens;
+	n->touched_ns = clock_mono_ns();
+	vx_unlock(&fs->lock);
+	return left;
+}
+
+void node_unlink(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	unname_locked(&fs->tree, n);
+	n->keep = false;
+	vx_unlock(&fs->lock);
+}
+
+int node_rename(struct fs *fs, struct node *n, const char *name)
+{
+	char *copy = strdup(name);
+
+	if (!copy)
+		return -ENOMEM;
+	struct node *old = node_find(fs, n->kind, n->cid, name);
+	if (old) {
+		node_unlink(fs, old);
+		node_unpin(fs, old);
+	}
+	vx_lock(&fs->lock);
+	struct tree *t = &fs->tree;
+	bool named = n->by_name;
+	unname_locked(t, n);
+	char *was = n->name;
+	n->name = copy;
+	struct node **p = key_slot(t, n->kind, n->cid, name);
+	if (named && !*p) {
+		n->by_name = true;
+		*p = n;
+	}
+	vx_unlock(&fs->lock);
+	free(was);
+	return 0;
+}
+
+/* Nodes without a kernel reference stay only for their pins: every loc that is replied with counts one. */
+void loc_ref(struct fs *fs, const struct loc *l)
+{
+	if (!l->node)
+		return;
+	vx_lock(&fs->lock);
+	l->node->nlookup++;
+	vx_unlock(&fs->lock);
+}
+
+void loc_forget(struct fs *fs, fuse_ino_t ino, uint64_t n)
+{
+	struct node *dead = NULL;
+
+	if (!(ino & INO_NODE) || ino & (INO_RECORD | INO_FIXED))
+		return;
+	vx_lock(&fs->lock);
+	struct node *nd = *ino_slot(&fs->tree, ino);
+	if (nd) {
+		nd->nlookup -= VX_MIN(n, nd->nlookup);
+		if (collect_locked(&fs->tree, nd))
+			dead = nd;
+	}
+	vx_unlock(&fs->lock);
+	if (dead)
+		node_free(fs, dead);
+}
+
+int node_names(struct fs *fs, enum fs_kind kind, uint32_t cid, struct buf *out)
+{
+	int rc = 0;
+
+	vx_lock(&fs->lock);
+	struct tree *t = &fs->tree;
+	for (size_t i = 0; i < t->n_slots && !rc; i++) {
+		for (struct node *n = t->by_key[i]; n && !rc; n = n->next_key) {
+			if (n->kind == kind && n->cid == cid)
+				rc = buf_append(out, n->name, strlen(n->name) + 1);
+		}
+	}
+	vx_unlock(&fs->lock);
+	return rc;
+}
+
+void node_sweep(struct fs *fs, enum fs_kind kind, uint32_t cid, uint64_t before_ns)
+{
+	struct node *dead = NULL;
+
+	vx_lock(&fs->lock);
+	struct tree *t = &fs->tree;
+	for (size_t i = 0; i < t->n_slots; i++) {
+		for (struct node *n = t->by_ino[i], *next; n; n = next) {
+			next = n->next_ino;
+			if (!n->keep || n->opens || (cid && n->cid != cid) ||
+				(kind && n->kind != kind) || n->touched_ns >= before_ns)
+				continue;
+			unname_locked(t, n);
+			n->keep = false;
+			if (collect_locked(t, n)) {
+				n->next_ino = dead;
+				dead = n;
+			}
+		}
+	}
+	vx_unlock(&fs->lock);
+	for (struct node *next; dead; dead = next) {
+		next = dead->next_ino;
+		node_free(fs, dead);
+	}
+}

@@ -1,0 +1,426 @@
+/* fs_query.c - query, near/ID and q/NAME.
+ *
+ * query: the question is answered inside the write that completes it, so its errors are the write's; the
+ * answer waits in a buffer.  A program that writes and reads on one descriptor has moved its file offset
+ * by writing: answers are therefore counted from the end of the last write.  A program that reads from
+ * before that (pread at 0, lseek to 0) counts from the answer's start.  Which of the two it is shows in the
+ * first read after a question.
+ */
+#include "daemon/fs_i.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* --- query --------------------------------------------------------------------------------------------- */
+struct query_handle {
+	struct handle h;
+	struct ask ask;
+	struct buf pending; /* the start of a question */
+	bool asked;         /* there is an answer, perhaps empty */
+	bool reading;       /* some of it was read: the next write starts anew */
+	bool absolute;      /* reads count from the answer's start */
+	uint64_t base;      /* end of the last write */
+};
+
+int query_parse_name(const char *name, struct ask_opts *ret, struct vx_err *err)
+{
+	struct ask_opts o = {0};
+	size_t stem, len;
+
+	if (strncmp(name, "query", 5) || strlen(name) > 100)
+		return -ENOENT;
+	int rc = ask_parse_opts(name, &o, &stem, err);
+	if (rc)
+		return rc;
+	char head[101];
+	memcpy(head, name, stem);
+	head[stem] = 0;
+	enum answer_format f = answer_format_of(head, &len);
+	if (len != 5)
+		return -ENOENT;
+	if (f)
+		o.format = f;
+	*ret = o;
+	return 0;
+}
+
+static int query_open(struct handle *h, fuse_req_t req, struct vx_err *err)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+
+	(void)req;
+	(void)err;
+	return ask_init(&qh->ask, &h->loc.node->ask);
+}
+
+static void query_reset(struct query_handle *qh)
+{
+	qh->ask.out.len = 0;
+	qh->ask.number = 0;
+	qh->asked = qh->reading = qh->absolute = false;
+}
+
+static int query_failed(struct query_handle *qh, int rc)
+{
+	qh->pending.len = 0;
+	query_reset(qh);
+	return rc;
+}
+
+static int query_finish(struct query_handle *qh, fuse_req_t req, struct vx_err *err)
+{
+	int rc;
+
+	rc = ask_text(&qh->ask, qh->h.c, (const char *)qh->pending.data, qh->pending.len, req,
+		&qh->h.err_line, err);
+	qh->pending.len = 0;
+	if (rc)
+		return query_failed(qh, rc);
+	qh->asked = true;
+	return 0;
+}
+
+static int query_write(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
+	size_t *ret_n, struct vx_err *err)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+	uint32_t dim = coll_dim(h->c);
+	int rc;
+
+	(void)ret_n;
+	if (qh->reading)
+		query_reset(qh);
+	qh->base = off + n;
+	if (!qh->pending.len && dim && question_kind_of(p, n, dim) == QUESTION_RAW) {
+		rc = ask_raw(&qh->ask, h->c, p, dim, req, err);
+		if (rc)
+			return query_failed(qh, rc);
+		qh->asked = true;
+		return 0;
+	}
+	if (qh->pending.len + n > ASK_BYTES_MAX)
+		return query_failed(
+			qh, vx_err_set(err, -EMSGSIZE, "questions have at most %u bytes together",
+				    ASK_BYTES_MAX));
+	rc = buf_append(&qh->pending, p, n);
+	if (rc)
+		return rc;
+	rc = ask_complete((const char *)qh->pending.data, qh->pending.len, 0);
+	if (rc < 0)
+		return query_failed(qh,
+			vx_err_set(err, -EINVAL,
+				"a question is %u bytes of raw float32 (dimension %u), numbers, "
+				"a JSON array or an object; this has %zu bytes of something else",
+				dim * 4, dim, qh->pending.len));
+	return rc ? query_finish(qh, req, err) : 0;
+}
+
+static bool blank(const struct buf *b)
+{
+	for (size_t i = 0; i < b->len; i++) {
+		if (!strchr(" \t\r\n", b->data[i]) || !b->data[i])
+			return false;
+	}
+	return true;
+}
+
+static int query_read(struct handle *h, fuse_req_t req, size_t size, uint64_t off,
+	struct slice *ret, struct vx_err *err)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+	int rc;
+
+	if (qh->pending.len && !blank(&qh->pending)) {
+		rc = query_finish(qh, req, err);
+		if (rc)
+			return rc;
+	}
+	qh->pending.len = 0;
+	if (!qh->asked)
+		return vx_err_set(err, -ENODATA, "nothing was asked on this descriptor yet");
+	if (!qh->reading)
+		qh->absolute = off < qh->base;
+	qh->reading = true;
+	uint64_t pos = qh->absolute ? off : off - VX_MIN(qh->base, off);
+	/* A copy: the buffer may move with the next question, and the reply is sent without the lock. */
+	struct slice s = slice_of(qh->ask.out.data, qh->ask.out.len, size, pos);
+	struct buf *out = fs_scratch();
+	rc = s.n ? buf_append(out, s.p, s.n) : 0;
+	*ret = (struct slice){out->data, out->len};
+	return rc;
+}
+
+/* The shell flushes before and after each redirection: whatever is whole is answered, half is refused. */
+static int query_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+
+	if (!qh->pending.len || blank(&qh->pending)) {
+		qh->pending.len = 0;
+		return 0;
+	}
+	return query_finish(qh, req, err);
+}
+
+static int query_truncate(struct handle *h, uint64_t size, struct vx_err *err)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+
+	if (size)
+		return vx_err_set(err, -EINVAL, "query has no length");
+	qh->pending.len = 0;
+	query_reset(qh);
+	return 0;
+}
+
+static void query_close(struct handle *h)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+
+	ask_release(&qh->ask);
+	buf_release(&qh->pending);
+}
+
+const struct file_ops query_ops = {
+	.handle_size = sizeof(struct query_handle),
+	.open = query_open,
+	.read = query_read,
+	.write = query_write,
+	.flush = query_flush,
+	.truncate = query_truncate,
+	.close = query_close,
+};
+
+/* --- near/ID ----------------------------------------------------------------------------------------------- */
+struct near_handle {
+	struct handle h;
+	struct ask ask; /* its answer does not change after open */
+};
+
+static int near_open(struct handle *h, fuse_req_t req, struct vx_err *err)
+{
+	struct near_handle *nh = (struct near_handle *)h;
+	const struct node *nd = h->loc.node;
+	char id[3 * VX_ID_MAX + 1];
+	size_t len;
+	int rc = ask_init(&nh->ask, &nd->ask);
+
+	if (rc == 0)
+		rc = vx_id_decode(nd->name, nd->stem_len, id, &len);
+	if (rc == 0)
+		rc = ask_id(&nh->ask, h->c, id, len, req, err);
+	if (rc)
+		return rc;
+	atomic_store(&h->loc.node->size, nh->ask.out.len);
+	atomic_store(&h->loc.node->mtime_ns, clock_real_ns());
+	return 0;
+}
+
+static int near_read(struct handle *h, fuse_req_t req, size_t size, uint64_t off, struct slice *ret,
+	struct vx_err *err)
+{
+	struct near_handle *nh = (struct near_handle *)h;
+
+	(void)req;
+	(void)err;
+	*ret = slice_of(nh->ask.out.data, nh->ask.out.len, size, off);
+	return 0;
+}
+
+static void near_close(struct handle *h)
+{
+	ask_release(&((struct near_handle *)h)->ask);
+}
+
+/* The length of an answer is known while it is open. */
+static int answer_stat(struct fs *fs, struct coll *c, const struct loc *l, struct stat *ret)
+{
+	(void)c;
+	vx_lock(&fs->lock);
+	bool open = l->node->opens > 0;
+	vx_unlock(&fs->lock);
+	if (!open)
+		ret->st_size = 0;
+	return 0;
+}
+
+const struct file_ops near_ops = {
+	.handle_size = sizeof(struct near_handle),
+	.open = near_open,
+	.read = near_read,
+	.close = near_close,
+	.stat = answer_stat,
+};
+
+/* --- q/NAME --------------------------------------------------------------------------------------------------- */
+struct question_handle {
+	struct handle h;
+	char stem[256];
+	struct ask ask;
+	struct buf in; /* the question as it is written */
+	bool dirty;    /* 'in' is not saved */
+	bool answered; /* 'ask.out' has the answer of this open */
+};
+
+static int load(struct question_handle *qh, struct buf *out)
+{
+	int fd = keep_open(qh->h.fs, KEEP_Q, qh->h.loc.cid, qh->stem);
+	int rc = fd < 0 ? fd : buf_reserve(out, Q_BYTES_MAX);
+
+	while (rc == 0 && out->len < Q_BYTES_MAX) {
+		ssize_t n = read(fd, out->data + out->len, Q_BYTES_MAX - out->len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			rc = -errno;
+		if (n <= 0)
+			break;
+		out->len += (size_t)n;
+	}
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static int answer(struct question_handle *qh, fuse_req_t req, struct vx_err *err)
+{
+	struct handle *h = &qh->h;
+	struct buf q = BUF_INIT;
+	uint32_t dim = coll_dim(h->c);
+	int rc = load(qh, &q);
+
+	qh->ask.out.len = 0;
+	qh->ask.number = 0;
+	if (rc == -ENOENT || (rc == 0 && q.len == 0))
+		rc = vx_err_set(err, -ENODATA, "this question was not written yet");
+	else if (rc == 0 && dim && question_kind_of(q.data, q.len, dim) == QUESTION_RAW)
+		rc = ask_raw(&qh->ask, h->c, q.data, dim, req, err);
+	else if (rc == 0)
+		rc = ask_text(&qh->ask, h->c, (const char *)q.data, q.len, req, &h->err_line, err);
+	buf_release(&q);
+	if (rc)
+		return rc;
+	qh->answered = true;
+	atomic_store(&h->loc.node->size, qh->ask.out.len);
+	return 0;
+}
+
+static int question_open(struct handle *h, fuse_req_t req, struct vx_err *err)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+	const struct node *nd = h->loc.node;
+	int rc = ask_init(&qh->ask, &nd->ask);
+
+	if (rc)
+		return rc;
+	memcpy(qh->stem, nd->name, nd->stem_len);
+	qh->stem[nd->stem_len] = 0;
+	if ((h->flags & O_ACCMODE) == O_RDONLY && !(h->flags & O_CREAT))
+		return answer(qh, req, err);
+	return 0;
+}
+
+static int question_read(struct handle *h, fuse_req_t req, size_t size, uint64_t off,
+	struct slice *ret, struct vx_err *err)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+	int rc = qh->answered ? 0 : answer(qh, req, err);
+
+	if (rc)
+		return rc;
+	struct slice s = slice_of(qh->ask.out.data, qh->ask.out.len, size, off);
+	struct buf *out = fs_scratch();
+	rc = s.n ? buf_append(out, s.p, s.n) : 0;
+	*ret = (struct slice){out->data, out->len};
+	return rc;
+}
+
+static int question_save(struct question_handle *qh, struct vx_err *err)
+{
+	struct handle *h = &qh->h;
+	int rc = ask_check(
+		&qh->ask, (const char *)qh->in.data, qh->in.len, coll_dim(h->c), &h->err_line, err);
+
+	if (rc == 0)
+		rc = keep_write(h->fs, KEEP_Q, h->loc.cid, qh->stem, qh->in.data, qh->in.len);
+	qh->dirty = false;
+	qh->answered = false;
+	if (rc)
+		qh->in.len = 0;
+	else
+		atomic_store(&h->loc.node->mtime_ns, clock_real_ns());
+	return rc;
+}
+
+static int question_write(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
+	size_t *ret_n, struct vx_err *err)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+	int rc;
+
+	(void)req;
+	(void)ret_n;
+	if (off == 0)
+		qh->in.len = 0; /* a new question */
+	if (qh->in.len + n > Q_BYTES_MAX) {
+		qh->in.len = 0;
+		return vx_err_set(
+			err, -EMSGSIZE, "a named question has at most %u bytes", Q_BYTES_MAX);
+	}
+	rc = buf_append(&qh->in, p, n);
+	if (rc)
+		return rc;
+	qh->dirty = true;
+	rc = ask_complete((const char *)qh->in.data, qh->in.len, coll_dim(h->c));
+	if (rc < 0) {
+		qh->in.len = 0;
+		qh->dirty = false;
+		return vx_err_set(err, -EINVAL,
+			"a question is raw float32 of the collection's dimension, numbers, a JSON "
+			"array "
+			"or an object");
+	}
+	return rc ? question_save(qh, err) : 0;
+}
+
+static int question_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+
+	(void)req;
+	return qh->dirty ? question_save(qh, err) : 0;
+}
+
+static int question_truncate(struct handle *h, uint64_t size, struct vx_err *err)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+
+	if (size)
+		return vx_err_set(err, -EINVAL, "a question cannot be cut");
+	qh->in.len = 0;
+	qh->dirty = false;
+	return 0;
+}
+
+static void question_close(struct handle *h)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+
+	ask_release(&qh->ask);
+	buf_release(&qh->in);
+}
+
+const struct file_ops question_ops = {
+	.handle_size = sizeof(struct question_handle),
+	.open = question_open,
+	.read = question_read,
+	.write = question_write,
+	.flush = question_flush,
+	.truncate = question_truncate,
+	.close = question_close,
+	.stat = answer_stat,
+};

@@ -1,0 +1,113 @@
+/* fs_scan.c - ids and export.jsonl: the whole collection as a stream, one snapshot per open.
+ *
+ * Records are printed as they are read; what was printed is kept until WINDOW bytes are past it, because
+ * head and tail step back a little.  Nobody knows the length before the end, so st_size is 0 and programs
+ * read until there is no more.  Reading from the start again takes a new snapshot.
+ */
+#include "daemon/fs_i.h"
+
+#include <string.h>
+
+#define WINDOW (4u << 20)
+
+struct scan_handle {
+	struct handle h;
+	struct coll_scan *scan;
+	struct buf out; /* bytes from 'start' on */
+	uint64_t start; /* of 'out' in the stream */
+	bool end;
+};
+
+static int scan_start(struct scan_handle *sh, struct vx_err *err)
+{
+	if (sh->scan)
+		coll_scan_close(sh->scan);
+	sh->scan = NULL;
+	sh->out.len = 0;
+	sh->start = 0;
+	sh->end = false;
+	return coll_scan_open(sh->h.c, sh->h.loc.kind == K_EXPORT ? COLL_ALL : 0, &sh->scan, err);
+}
+
+static int scan_open(struct handle *h, fuse_req_t req, struct vx_err *err)
+{
+	(void)req;
+	return scan_start((struct scan_handle *)h, err);
+}
+
+static int scan_step(struct scan_handle *sh, struct vx_err *err)
+{
+	const struct coll_rec *r;
+	int rc = coll_scan_next(sh->scan, &r, err);
+
+	if (rc == -ENOENT) {
+		sh->end = true;
+		return 0;
+	}
+	if (rc)
+		return rc;
+	if (sh->h.loc.kind == K_EXPORT)
+		return codec_print_record(&sh->out, &r->rec);
+	rc = buf_append(&sh->out, r->rec.id, r->rec.id_len);
+	return rc ? rc : buf_append(&sh->out, "\n", 1);
+}
+
+/* Drops what is more than WINDOW behind 'off'. */
+static void scan_trim(struct scan_handle *sh, uint64_t off)
+{
+	uint64_t behind = off > sh->start ? off - sh->start : 0;
+
+	if (behind > 2 * WINDOW) {
+		size_t drop = (size_t)VX_MIN(behind - WINDOW, (uint64_t)sh->out.len);
+		buf_consume(&sh->out, drop);
+		sh->start += drop;
+	}
+}
+
+static int scan_read(struct handle *h, fuse_req_t req, size_t size, uint64_t off, struct slice *ret,
+	struct vx_err *err)
+{
+	struct scan_handle *sh = (struct scan_handle *)h;
+	int rc = 0;
+	unsigned steps = 0;
+
+	if (off < sh->start) {
+		if (off)
+			return vx_err_set(err, -EINVAL,
+				"this stream is read in order, or again from its start");
+		rc = scan_start(sh, err);
+	}
+	while (!rc && !sh->end && sh->start + sh->out.len < off + size) {
+		rc = scan_step(sh, err);
+		if (sh->out.len > 3 * WINDOW)
+			scan_trim(sh, off);
+		if (++steps % 4096 == 0 && fuse_req_interrupted(req))
+			rc = -EINTR;
+	}
+	if (rc)
+		return rc;
+	scan_trim(sh, off);
+	struct slice s = {NULL, 0};
+	if (off >= sh->start)
+		s = slice_of(sh->out.data, sh->out.len, size, off - sh->start);
+	struct buf *out = fs_scratch();
+	rc = s.n ? buf_append(out, s.p, s.n) : 0;
+	*ret = (struct slice){out->data, out->len};
+	return rc;
+}
+
+static void scan_close(struct handle *h)
+{
+	struct scan_handle *sh = (struct scan_handle *)h;
+
+	if (sh->scan)
+		coll_scan_close(sh->scan);
+	buf_release(&sh->out);
+}
+
+const struct file_ops scan_ops = {
+	.handle_size = sizeof(struct scan_handle),
+	.open = scan_open,
+	.read = scan_read,
+	.close = scan_close,
+};
