@@ -75,7 +75,7 @@ check-sanitize: ## that, and the mount and the tools against an ASan daemon
 	+$(Q)rc=0; $(MAKE) --no-print-directory check-sanitize-short || rc=1; \
 		$(MAKE) --no-print-directory VARIANT=asan check-bats || rc=1; exit $$rc
 
-check-crash: all ## kill -9 under load, CRASH_CYCLES times: nothing acknowledged is lost
+check-crash: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## kill -9 under load, CRASH_CYCLES times: nothing acknowledged is lost
 	$(Q)env $(TEST_ENV) CRASH_CYCLES=$(CRASH_CYCLES) tests/crash/run.sh $(CRASH_CYCLES)
 
 fuzz: ## every fuzzer for FUZZ_SECONDS (60)
