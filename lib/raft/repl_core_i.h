@@ -167,7 +167,7 @@ bool repl_guard_may_propose(const struct repl_core_group *g);
 bool repl_guard_snapshot_busy(const struct repl_core_group *g);
 bool repl_guard_own_mark(const struct repl_core_group *g);
 bool repl_guard_may_truncate(const struct repl_core_group *g, const struct raft_append_entries *ae);
-void repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m);
+bool repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m);
 
 /* All rules about a message that arrives and one that leaves. */
 enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_message *m);

@@ -210,7 +210,7 @@ bool repl_guard_may_truncate(const struct repl_core_group *g, const struct raft_
 		if (local == 0)
 			break;
 		if (local != ae->entries[i].term)
-			return index <= g->raft.commit_index; /* libraft shuts down: let it */
+			return false;
 	}
 	return true;
 }
@@ -220,19 +220,25 @@ bool repl_guard_may_truncate(const struct repl_core_group *g, const struct raft_
 /* A late or repeated message may carry entries that lie below our mark, which libraft has
  * dropped from its memory.  If the message starts at the very beginning (prev 0) libraft takes
  * them for new ones and appends them to the end of its log.  A leader of this term has every
- * entry that is committed here, so the message may as well begin at our commit index.  Where
- * the terms are known to differ the message passes as it is: libraft then gives up. */
-void repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m)
+ * entry that is committed here, so the message may as well begin at our commit index.  False
+ * where the terms are known to differ: one of us has lost what was committed, and the message
+ * must not reach libraft. */
+bool repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m)
 {
 	struct raft_append_entries *ae = &m->append_entries;
 	uint64_t commit = g->raft.commit_index;
 	if (ae->term < g->raft.current_term || ae->prev_log_index >= commit)
-		return;
+		return true;
 	uint64_t skip = VX_MIN((uint64_t)ae->n_entries, commit - ae->prev_log_index);
 	for (uint64_t i = 0; i < skip; i++) {
 		uint64_t local = repl_core_term_of(g, ae->prev_log_index + 1 + i);
-		if (local != 0 && local != ae->entries[i].term)
-			return;
+		if (local != 0 && local != ae->entries[i].term) {
+			log_error("raft",
+				"group %u: node %llu has another entry %llu than was "
+				"committed here",
+				g->opts.group, m->server_id, ae->prev_log_index + 1 + i);
+			return false;
+		}
 	}
 	if (skip == ae->n_entries) {
 		repl_msg_release(m);
@@ -242,6 +248,7 @@ void repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m
 	}
 	ae->prev_log_index = commit;
 	ae->prev_log_term = repl_core_term_of(g, commit);
+	return true;
 }
 
 /* --- the two doors ------------------------------------------------------------------------------------- */
@@ -250,8 +257,8 @@ enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_mess
 {
 	switch (m->type) {
 	case RAFT_IO_APPEND_ENTRIES:
-		if (!g->installing)
-			repl_guard_skip_committed(g, m);
+		if (!g->installing && !repl_guard_skip_committed(g, m))
+			return REPL_DROP;
 		repl_guard_clamp_leader_commit(&m->append_entries);
 		if (!repl_guard_may_truncate(g, &m->append_entries))
 			return REPL_DROP;

@@ -51,6 +51,8 @@ struct h_node {
 	struct repl_log_op *queue, **queue_tail;
 	bool flush_scheduled;
 	uint64_t disk_ms;
+	bool break_log;
+	uint64_t store_marked; /* last index host_mark confirmed */
 	/* State machine: what it applied is the harness's sequence up to here. */
 	uint64_t applied;
 	unsigned received[8];
@@ -71,6 +73,7 @@ struct h_entry {
 struct h_proposal {
 	struct repl_proposal p;
 	struct harness *h;
+	const struct h_node *node;
 	uint64_t value;
 };
 
@@ -304,6 +307,7 @@ static int host_mark(void *host, uint32_t group, uint64_t index, struct buf *man
 	if (chance(n->h, 100))
 		return -EAGAIN;
 	n->h->marks++;
+	n->store_marked = index;
 	int rc = buf_put_le64(manifest, index);
 	return rc == 0 ? buf_put_le64(manifest, slot(n->h, index)->chain) : rc;
 }
@@ -363,6 +367,9 @@ static void env_log_submit(struct repl_env *env, struct repl_log_op *op)
 	uint64_t prev_term = 0;
 	for (unsigned i = 0; i < op->req.n; i++) {
 		const struct wal_rec *r = &op->req.recs[i];
+		if (r->type == WAL_MARK && r->index != n->store_marked)
+			h_die(n->h, "node %u marks %" PRIu64 ", its store has %" PRIu64, n->number,
+				r->index, n->store_marked);
 		if (r->type != WAL_ENTRY)
 			continue;
 		if (i == 0)
@@ -452,7 +459,7 @@ static void flush(struct h_node *n)
 	struct repl_log_op *op = n->queue;
 	n->queue = NULL;
 	n->queue_tail = &n->queue;
-	int rc = 0;
+	int rc = n->break_log ? -EIO : 0;
 	for (struct repl_log_op *o = op; o && rc == 0; o = o->next) {
 		for (unsigned i = 0; i < o->req.n && rc == 0; i++)
 			rc = wal_stage(n->wal, &o->req.recs[i]);
@@ -498,6 +505,7 @@ void h_start(struct harness *h, unsigned node)
 	}
 	n->applied = st.mark_index;
 	n->doomed = false;
+	n->break_log = false;
 	n->queue_tail = &n->queue;
 	int rc = repl_core_open(&n->env, &co, &st, &n->core, &err);
 	wal_group_state_release(&st);
@@ -715,6 +723,11 @@ void h_disk_latency(struct harness *h, unsigned node, uint64_t ms)
 	h->nodes[node].disk_ms = ms;
 }
 
+void h_break_log(struct harness *h, unsigned node)
+{
+	h->nodes[node].break_log = true;
+}
+
 struct repl_core_group *h_core(struct harness *h, unsigned node)
 {
 	return h->nodes[node].core;
@@ -745,13 +758,16 @@ void h_favour(struct harness *h, unsigned node)
 {
 	for (unsigned i = 0; i < h->p.n; i++) {
 		struct h_node *n = &h->nodes[i];
-		if (!n->up)
+		struct raft *r = n->up ? &n->core->raft : NULL;
+		if (!r)
 			continue;
-		unsigned ms = i == node ? 1000 : 1900;
-		if (n->core->raft.state == RAFT_FOLLOWER)
-			n->core->raft.follower_state.randomized_election_timeout = ms;
-		else if (n->core->raft.state == RAFT_CANDIDATE)
-			n->core->raft.candidate_state.randomized_election_timeout = ms;
+		unsigned ms = i == node ? 1000 : 1000000;
+		if (r->state == RAFT_FOLLOWER) {
+			r->follower_state.randomized_election_timeout = ms;
+			r->follower_state.current_leader.id = 0;
+		} else if (r->state == RAFT_CANDIDATE) {
+			r->candidate_state.randomized_election_timeout = ms;
+		}
 	}
 }
 
@@ -783,6 +799,9 @@ static void set_fate(struct harness *h, uint64_t value, uint8_t fate)
 static void on_committed(struct repl_proposal *p)
 {
 	struct h_proposal *hp = VX_CONTAINER_OF(p, struct h_proposal, p);
+	const struct h_node *n = hp->node;
+	if (h_value_at(hp->h, n->applied) != hp->value)
+		h_die(hp->h, "value %" PRIu64 " is answered before it is applied", hp->value);
 	set_fate(hp->h, hp->value, 1);
 	hp->h->n_acked++;
 	free(hp);
@@ -796,9 +815,8 @@ static void on_failed(struct repl_proposal *p, int status)
 	free(hp);
 }
 
-uint64_t h_propose(struct harness *h, unsigned node, size_t len)
+static uint64_t enqueue(struct harness *h, struct h_node *n, size_t len)
 {
-	struct h_node *n = &h->nodes[node];
 	uint64_t value = h->next_value++;
 	assert(n->up);
 	if (value >= h->n_fate) {
@@ -809,6 +827,7 @@ uint64_t h_propose(struct harness *h, unsigned node, size_t len)
 	}
 	struct h_proposal *hp = must(calloc(1, sizeof *hp));
 	hp->h = h;
+	hp->node = n;
 	hp->value = value;
 	hp->p.data = must(repl_alloc(len));
 	hp->p.len = len;
@@ -816,8 +835,22 @@ uint64_t h_propose(struct harness *h, unsigned node, size_t len)
 	hp->p.failed = on_failed;
 	memset(hp->p.data, (int)value, len);
 	put_le64(hp->p.data, value);
-	repl_core_propose(n->core, &hp->p);
+	repl_core_enqueue(n->core, &hp->p);
 	return value;
+}
+
+uint64_t h_propose_many(struct harness *h, unsigned node, unsigned n, size_t len)
+{
+	uint64_t first = h->next_value;
+	for (unsigned i = 0; i < n; i++)
+		enqueue(h, &h->nodes[node], len);
+	repl_core_step(h->nodes[node].core);
+	return first;
+}
+
+uint64_t h_propose(struct harness *h, unsigned node, size_t len)
+{
+	return h_propose_many(h, node, 1, len);
 }
 
 bool h_acked(const struct harness *h, uint64_t value)

@@ -9,6 +9,8 @@
  *	- an entry (index, term) has the same bytes and the same predecessor on every node;
  *	- what is applied at an index is the same on every node, in order, without a gap;
  *	- an installed snapshot stands for what the others applied;
+ *	- a mark is what the store has confirmed;
+ *	- an answer comes after apply, and once;
  *	- what was acknowledged is in that sequence (h_check_acked, at the end).
  *
  * Node numbers are 0..n-1; their Raft ids are one higher.
@@ -58,15 +60,20 @@ void h_latency(struct harness *h, unsigned from, unsigned to, uint64_t ms);
 /* The next flushes of a node take this long; 0: as the parameters say. */
 void h_disk_latency(struct harness *h, unsigned node, uint64_t ms);
 
+/* The next flush of a node fails with -EIO. */
+void h_break_log(struct harness *h, unsigned node);
+
 struct repl_core_group *h_core(struct harness *h, unsigned node);
 struct raft *h_raft(struct harness *h, unsigned node);
 int h_leader(struct harness *h); /* the up and ready leader of the highest term, or -1 */
-/* Fixes whose election timer runs out first. */
+/* Fixes whose election timer runs out first; the others have given up their leader. */
 void h_favour(struct harness *h, unsigned node);
 bool h_elect(struct harness *h, unsigned node, uint64_t ms);
 
 /* Proposes a value of 'len' >= 8 bytes on a node; returns the value. */
 uint64_t h_propose(struct harness *h, unsigned node, size_t len);
+/* 'n' of them at once, so that they go into one append; returns the first value. */
+uint64_t h_propose_many(struct harness *h, unsigned node, unsigned n, size_t len);
 bool h_acked(const struct harness *h, uint64_t value);
 bool h_failed(const struct harness *h, uint64_t value);
 unsigned h_n_acked(const struct harness *h);
