@@ -16,7 +16,7 @@ CHECK_TOOLS := cli $(filter-out $(CHECK_STORE) $(CHECK_SEARCH) $(CHECK_MOUNT) cl
 bins_of = $(filter $(foreach m,$(1),$(OUT)/tests/$(m)/%),$(TEST_BINS))
 bats_of = $(sort $(foreach m,$(1),$(wildcard tests/$(m)/*.bats)))
 # C tests that ask for a number of shards, and therefore run with four as well.
-sharded = $(foreach b,$(1),$(if $(shell grep -l VECFS_TEST_SHARDS $(b:$(OUT)/%=%.c) 2>/dev/null),$(b)))
+sharded = $(strip $(foreach b,$(1),$(if $(shell grep -l VECFS_TEST_SHARDS $(b:$(OUT)/%=%.c) 2>/dev/null),$(b))))
 
 TEST_ENV = VECFS_TEST_DATA=$(abspath tests/data) VECFS_BIN=$(abspath $(BIN)) \
 	VECFS_VARIANT=$(VARIANT) PATH="$(abspath $(BIN)):$$PATH" \
