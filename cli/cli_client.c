@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SNIFF_BYTES 512u
-#define READ_BYTES  (256u << 10)
+#define READ_BYTES (256u << 10)
+/* Two rows of most dimensions: what tells fvecs from bvecs. */
+#define SNIFF_BYTES (32u << 10)
 
 struct client *cli_connect(const char *arg, struct client_place *ret)
 {
@@ -60,6 +61,32 @@ void cli_check_format(const char *format)
 		cli_usage("-F: '%s' is none of jsonl, tsv, fvecs, bvecs, fbin, npy", format);
 }
 
+/* Text is told by what the first read brought: a coprocess may send one line and wait.  Binary rows
+ * need a longer look. */
+static int sniff(struct cli_source *s, struct vx_err *err)
+{
+	bool text = true, blank = true;
+	int rc = cli_read_at_least(s->fd, &s->head, 1);
+
+	for (size_t i = 0; i < s->head.len && i < 8; i++)
+		text = text && s->head.data[i] &&
+		       (s->head.data[i] >= 0x20 || strchr("\t\n\r", s->head.data[i]));
+	if (rc == 0 && !text)
+		rc = cli_read_at_least(s->fd, &s->head, SNIFF_BYTES);
+	if (rc)
+		return vx_err_set(err, rc, "%s", strerror(-rc));
+	if (s->head.len == 0)
+		return 0;
+	s->format = codec_format_sniff(s->head.data, s->head.len);
+	for (size_t i = 0; i < s->head.len && blank; i++)
+		blank = s->head.data[i] && strchr(" \t\n\r", s->head.data[i]);
+	if (s->format == CODEC_NONE && blank)
+		s->format = CODEC_JSONL;
+	if (s->format == CODEC_NONE)
+		return vx_err_set(err, -EINVAL, "its format cannot be told; say it with -F");
+	return 0;
+}
+
 int cli_source_open(struct cli_source *s, const char *file, const char *format, struct vx_err *err)
 {
 	memset(s, 0, sizeof *s);
@@ -72,15 +99,8 @@ int cli_source_open(struct cli_source *s, const char *file, const char *format, 
 		rc = codec_format_parse(format, &s->format);
 	else if (strcmp(file, "-") != 0)
 		s->format = codec_format_of(file);
-	if (rc == 0 && s->format == CODEC_NONE) {
-		rc = cli_read_at_least(s->fd, &s->head, SNIFF_BYTES);
-		if (rc == 0 && s->head.len)
-			s->format = codec_format_sniff(s->head.data, s->head.len);
-		if (rc == 0 && s->head.len && s->format == CODEC_NONE)
-			rc = vx_err_set(err, -EINVAL, "its format cannot be told; say it with -F");
-		else if (rc)
-			vx_err_set(err, rc, "%s", strerror(-rc));
-	}
+	if (rc == 0 && s->format == CODEC_NONE)
+		rc = sniff(s, err);
 	if (rc)
 		cli_source_close(s);
 	return rc;
