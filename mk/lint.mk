@@ -58,7 +58,7 @@ lint-mandoc:
 lint-man: all
 	$(Q)scripts/lint-man.sh $(BIN) man
 lint-tree:
-	$(Q)printf '%s\n' $(ALL_SRCS) $(BENCH_SRCS) | scripts/lint-tree.sh
+	$(Q)printf '%s\n' $(ALL_SRCS) $(BENCH_OBJS:$(OUT)/%.o=%.c) | scripts/lint-tree.sh
 
 lint_sub = '$(1)=$(MAKE) --no-print-directory -k -s JOBS=$(JOBS) -j$(JOBS) lint-$(1)'
 lint: $(GEN_HDRS) all ## format, layers, headers, both compilers, clang-tidy, cppcheck, scripts, manual pages
