@@ -26,11 +26,11 @@
 enum codec_format {
 	CODEC_NONE = 0,
 	CODEC_JSONL, /* one JSON object or array per line */
-	CODEC_TSV,   /* id <TAB> numbers separated by spaces or commas [<TAB> meta JSON [<TAB> text]] */
+	CODEC_TSV, /* id <TAB> numbers separated by spaces or commas [<TAB> meta JSON [<TAB> text]] */
 	CODEC_FVECS, /* int32 dim, dim float32; repeated */
 	CODEC_BVECS, /* int32 dim, dim uint8 */
 	CODEC_FBIN,  /* uint32 n, uint32 dim, n x dim float32 */
-	CODEC_NPY,   /* NumPy 1.0-3.0: 2-d (or 1-d: one row), C order, '<f4', '<f2' ('|u1', '<f8' too) */
+	CODEC_NPY, /* NumPy 1.0-3.0: 2-d (or 1-d: one row), C order, '<f4', '<f2' ('|u1', '<f8' too) */
 };
 
 /* "jsonl", "tsv", ...; -EINVAL. */
@@ -45,11 +45,11 @@ enum codec_format codec_format_sniff(const void *p, size_t n);
 bool codec_format_is_rows(enum codec_format f);
 
 struct codec_opts {
-	uint32_t dim;		/* expected dimension; 0: the first record's */
-	bool want_any_object;	/* jsonl: a record may lack "vector" (vec-embed, vec-get input) */
-	bool id_optional;	/* jsonl, tsv: a record without id comes with id NULL */
-	uint64_t first_row;	/* row formats: id of the first row (counted on across files) */
-	const char *id_prefix;	/* row formats: put before the row number; NULL: none */
+	uint32_t dim;          /* expected dimension; 0: the first record's */
+	bool want_any_object;  /* jsonl: a record may lack "vector" (vec-embed, vec-get input) */
+	bool id_optional;      /* jsonl, tsv: a record without id comes with id NULL */
+	uint64_t first_row;    /* row formats: id of the first row (counted on across files) */
+	const char *id_prefix; /* row formats: put before the row number; NULL: none */
 	/* Row formats: ids from elsewhere (FILE.ids); returns the id of row 'row' (0-based within
 	 * this stream) or NULL when there are none left (an error).  NULL: row numbers. */
 	const char *(*row_id)(void *ctx, uint64_t row, size_t *ret_len);
@@ -90,8 +90,8 @@ struct codec_arena; /* reusable scratch */
 struct codec_arena *codec_arena_new(void);
 void codec_arena_free(struct codec_arena *a);
 VX_MUST_CHECK
-int codec_parse_record(struct codec_arena *a, const char *p, size_t n, const struct codec_opts *opts,
-	struct vx_record *ret, struct vx_err *err);
+int codec_parse_record(struct codec_arena *a, const char *p, size_t n,
+	const struct codec_opts *opts, struct vx_record *ret, struct vx_err *err);
 
 /* Numbers separated by white space and/or commas, optional surrounding [ ]: a vector as people type
  * it.  Into the arena. */

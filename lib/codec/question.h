@@ -24,20 +24,21 @@ struct question {
 	size_t id_len;
 	const char *text;
 	size_t text_len;
-	const char *name; /* the question's own id for the answer's first column; NULL: its number */
+	const char
+		*name; /* the question's own id for the answer's first column; NULL: its number */
 	size_t name_len;
-	uint32_t k;	/* 0: not said */
-	uint32_t ef;	/* 0: not said */
-	int exact;	/* -1 not said */
-	unsigned with;	/* WITH_* */
+	uint32_t k;    /* 0: not said */
+	uint32_t ef;   /* 0: not said */
+	int exact;     /* -1 not said */
+	unsigned with; /* WITH_* */
 	enum answer_format format;
 	uint32_t timeout_ms; /* 0: not said */
 };
 
 /* Parses one question of text (array, bare numbers, or object).  Pointers lie in 'arena'. */
 VX_MUST_CHECK
-int question_parse(struct codec_arena *a, const char *p, size_t n, struct question *ret,
-	struct vx_err *err);
+int question_parse(
+	struct codec_arena *a, const char *p, size_t n, struct question *ret, struct vx_err *err);
 
 /* How a written buffer is to be read: QUESTION_RAW when 'n' is exactly dim * 4 and the bytes are not
  * text ('dim' 0: never), QUESTION_TEXT one question, QUESTION_LINES JSON Lines, one per line. */
@@ -61,7 +62,7 @@ struct answer {
 	const struct answer_hit *hits;
 	size_t n_hits;
 	uint32_t k_asked; /* fewer hits than this is flagged in JSON ("fewer":true) */
-	bool timed_out;	  /* flagged */
+	bool timed_out;   /* flagged */
 };
 
 /* Appends one answer: TSV "query rank id distance" lines (rank from 1), ids one per line, JSONL one
