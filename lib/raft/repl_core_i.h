@@ -42,8 +42,7 @@ struct repl_guard {
 	bool ae_answered; /* a result went out while it was received */
 	bool ae_appended; /* it started an append */
 	/* Leader: rule 3. */
-	uint64_t own_term;  /* the term the next fields belong to */
-	uint64_t own_first; /* first entry of that term */
+	uint64_t own_term; /* the term the next field belongs to */
 	bool own_durable;
 };
 
@@ -156,7 +155,7 @@ void repl_guard_open_append(struct repl_core_group *g, const struct raft_append_
 void repl_guard_close_append(struct repl_core_group *g);
 void repl_guard_note_install(struct repl_core_group *g, const struct raft_install_snapshot *is);
 bool repl_guard_clamp_result(struct repl_core_group *g, struct raft_append_entries_result *res);
-void repl_guard_note_own_append(struct repl_core_group *g, uint64_t first, uint64_t term);
+void repl_guard_note_own_append(struct repl_core_group *g, uint64_t term);
 void repl_guard_note_durable(struct repl_core_group *g, uint64_t last_term);
 bool repl_guard_hold_result(
 	const struct repl_core_group *g, const struct raft_append_entries_result *res);

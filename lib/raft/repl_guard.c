@@ -94,8 +94,8 @@ void repl_guard_clamp_leader_commit(struct raft_append_entries *ae)
 
 /* --- rule 3: never commit an old term's entry by counting ------------------------------- */
 
-/* A leader appended entries of its own term from 'first' on. */
-void repl_guard_note_own_append(struct repl_core_group *g, uint64_t first, uint64_t term)
+/* A leader appends entries of its own term. */
+void repl_guard_note_own_append(struct repl_core_group *g, uint64_t term)
 {
 	struct repl_guard *gd = &g->guard;
 	if (raft_state(&g->raft) != RAFT_LEADER || term != g->raft.current_term)
@@ -103,7 +103,6 @@ void repl_guard_note_own_append(struct repl_core_group *g, uint64_t first, uint6
 	if (gd->own_term == term)
 		return;
 	gd->own_term = term;
-	gd->own_first = first;
 	gd->own_durable = false;
 }
 
@@ -114,11 +113,11 @@ void repl_guard_note_durable(struct repl_core_group *g, uint64_t last_term)
 		g->guard.own_durable = true;
 }
 
-/* Whether a leader must not see a successful result.  libraft 0.15 commits whatever index a
- * majority has, of whatever term (figure 8 of the paper: such an entry can still be
- * overwritten).  So a new leader appends a barrier at once, and until that is durable here,
- * or while the result ends below it, the result is dropped; the next heartbeat brings a
- * better one.  What is committed already does no harm and moves a snapshot along. */
+/* Whether a leader must not see a successful result.  libraft 0.15 tests for commit at its
+ * last stored index, of whatever term that is: figure 8 of the paper, where an old term's entry
+ * that a majority holds can still be overwritten.  So a new leader appends a barrier at once,
+ * and until that is durable here -- when the last stored index is of its own term -- results are
+ * dropped; the next heartbeat brings a better one. */
 bool repl_guard_hold_result(
 	const struct repl_core_group *g, const struct raft_append_entries_result *res)
 {
@@ -126,9 +125,7 @@ bool repl_guard_hold_result(
 	if (res->rejected != 0 || raft_state((struct raft *)&g->raft) != RAFT_LEADER ||
 		res->term != g->raft.current_term)
 		return false;
-	if (gd->own_term != g->raft.current_term || !gd->own_durable)
-		return true;
-	return res->last_log_index > g->raft.commit_index && res->last_log_index < gd->own_first;
+	return gd->own_term != g->raft.current_term || !gd->own_durable;
 }
 
 /* --- rule 4: no elections while the log is busy ------------------------------------------- */

@@ -275,7 +275,7 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
 	g->last_index += n;
 	g->guard.ae_appended = true;
 	o->last_term = entries[n - 1].term;
-	repl_guard_note_own_append(g, first, entries[0].term);
+	repl_guard_note_own_append(g, entries[n - 1].term);
 	req->cb = cb;
 	o->req.append = req;
 	op_submit(o);

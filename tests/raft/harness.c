@@ -117,12 +117,11 @@ void h_die(struct harness *h, const char *fmt, ...)
 			" stored %llu commit %llu "
 			"applied %llu mark %" PRIu64
 			" pending %u ops %u works %u installing %d ready %d "
-			"verified %" PRIu64 "/%" PRIu64 " own %" PRIu64 "/%" PRIu64 "/%d\n",
+			"verified %" PRIu64 "/%" PRIu64 " own %" PRIu64 "/%d\n",
 			i, r->state, r->current_term, r->voted_for, g->last_index, r->last_stored,
 			r->commit_index, r->last_applied, g->mark_index, g->pending, g->ops,
 			g->works, g->installing, g->ready, g->guard.verified_index,
-			g->guard.verified_term, g->guard.own_first, g->guard.own_term,
-			g->guard.own_durable);
+			g->guard.verified_term, g->guard.own_term, g->guard.own_durable);
 	}
 	abort();
 }
@@ -764,7 +763,8 @@ void h_favour(struct harness *h, unsigned node)
 		unsigned ms = i == node ? 1000 : 1000000;
 		if (r->state == RAFT_FOLLOWER) {
 			r->follower_state.randomized_election_timeout = ms;
-			r->follower_state.current_leader.id = 0;
+			if (i != node)
+				r->follower_state.current_leader.id = 0;
 		} else if (r->state == RAFT_CANDIDATE) {
 			r->candidate_state.randomized_election_timeout = ms;
 		}

@@ -199,6 +199,7 @@ static void raft_follower_does_not_campaign_while_it_appends(void **state)
 	assert_true(h_core(h, 1)->pending > 0);
 	h_crash(h, 0);
 	h_isolate(h, 2, true);
+	h_favour(h, 1);
 	stand_still(h, 2);
 	for (unsigned i = 0; i < 30; i++) {
 		h_run(h, 100);
