@@ -38,7 +38,7 @@ $(LINT)/%.hdr: % $(GEN_HDRS)
 	@touch $@
 
 .PHONY: lint lint-clang lint-gcc lint-tidy lint-headers lint-clang-format lint-cppcheck lint-tree \
-	lint-man lint-shell lint-selftest format
+	lint-man lint-shell lint-mandoc lint-symbols format
 lint-clang: $(ALL_SRCS:%=$(LINT)/%.clang)
 lint-gcc: $(ALL_SRCS:%=$(LINT)/%.gcc)
 lint-tidy: $(LINT_SRCS:%=$(LINT)/%.tidy)
@@ -60,10 +60,16 @@ lint-man: all
 lint-tree:
 	$(Q)printf '%s\n' $(ALL_SRCS) $(BENCH_OBJS:$(OUT)/%.o=%.c) | scripts/lint-tree.sh
 
+# One name, one thing: the linker is silent about two of a name as long as nothing needs both.
+lint-symbols: $(LIB) $(DAEMON_OBJS)
+	$(Q)twice=$$(nm -g --defined-only $(LIB) $(DAEMON_OBJS) 2>/dev/null | \
+		awk 'NF == 3 && $$2 ~ /[TDBRC]/ { print $$3 }' | sort | uniq -d); \
+		[ -z "$$twice" ] || { echo "defined twice:" $$twice; exit 1; }
+
 lint_sub = '$(1)=$(MAKE) --no-print-directory -k -s JOBS=$(JOBS) -j$(JOBS) lint-$(1)'
 lint: $(GEN_HDRS) all ## format, layers, headers, both compilers, clang-tidy, cppcheck, scripts, manual pages
 	$(call run_tests,1,'layers=scripts/lint-includes.sh' 'words=scripts/lint-words.sh' \
-		$(foreach i,tree clang-format shell mandoc man headers clang gcc tidy cppcheck, \
+		$(foreach i,tree clang-format shell mandoc man symbols headers clang gcc tidy cppcheck, \
 		$(call lint_sub,$(i))) $(wildcard tests/lint/*.bats),-l $(LINT)/log)
 
 format: ## clang-format everything in place
