@@ -22,3 +22,16 @@ bench-index: $(BIN)/bench-index ## kernels and graph beside hnswlib and faiss, a
 bench: bench-index
 
 -include $(BENCH_OBJS:.o=.d)
+
+# make bench-front: ingest, memory and questions end to end, through the daemon.
+$(BIN)/bench-front: $(OUT)/bench/bench_front.o $(OUT)/libvecfs.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
+
+BENCH_BASE ?= $(VECFS_BENCH_DATA)/sift-200k.base.bvecs
+BENCH_QUERY ?= $(VECFS_BENCH_DATA)/sift-200k.query.bvecs
+BENCH_METRIC ?= l2
+.PHONY: bench-front
+bench-front: all $(BIN)/bench-front ## ingest, memory and questions through the daemon
+	$(Q)VECFS_BIN=$(abspath $(BIN)) bench/front.sh $(BENCH_BASE) $(BENCH_QUERY) $(BENCH_METRIC)

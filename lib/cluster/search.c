@@ -439,7 +439,7 @@ static int pick_record(struct coll *c, struct coll_rec *ret)
 		if (st.nslots == 0)
 			continue;
 		uint64_t cursor = (uint64_t)shard << HANDLE_SHARD_SHIFT | r[1] % st.nslots;
-		(void)coll_list(c, cursor, 1, on_pick, &p);
+		(void)!coll_list(c, cursor, 1, on_pick, &p);
 		if (p.handle && coll_get_handle(c, p.handle, COLL_VEC, ret, NULL) == 0)
 			return 0;
 	}
