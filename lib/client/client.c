@@ -134,7 +134,6 @@ int client_receive(
 
 int client_flush(struct client *c, struct vx_err *err)
 {
-	struct rpc_frame f;
 	uint32_t id;
 	int rc = rpc_conn_flush(&c->conn);
 
@@ -144,13 +143,12 @@ int client_flush(struct client *c, struct vx_err *err)
 	vx_err_set(err, rc, "the connection to the daemon failed: %s", strerror(-rc));
 	for (;;) {
 		struct vx_err why = VX_ERR_INIT;
+		struct rpc_frame f = {0};
 		int got = client_receive(c, false, &f, &id, &why);
 
 		if (got == 0)
 			continue;
-		if (f.type == RPC_ERROR && why.msg[0] && got != -ECONNRESET && got != -EAGAIN)
-			return vx_err_set(err, got, "%s", why.msg);
-		return rc;
+		return f.type == RPC_ERROR ? vx_err_set(err, got, "%s", why.msg) : rc;
 	}
 }
 
