@@ -55,7 +55,7 @@ fi
 if ! command -v dpkg-query >/dev/null 2>&1; then
 	[ $mode = install ] || exit 0
 	echo "deps: no dpkg here; these Debian packages (or what your system calls them) are needed:" >&2
-	echo "$wanted" | fmt 2>/dev/null >&2 || echo "$wanted" >&2
+	echo "$wanted" | fmt >&2 2>/dev/null || echo "$wanted" >&2
 	exit 0
 fi
 
