@@ -11,27 +11,27 @@
 #include "base/err.h"
 #include "base/record.h"
 
-#define ENTRY_FORMAT	  1u
+#define ENTRY_FORMAT      1u
 #define ENTRY_HEADER_SIZE 96u
 
 enum entry_kind {
-	ENTRY_DATA = 1,		/* records of one slice */
+	ENTRY_DATA = 1,         /* records of one slice */
 	ENTRY_SLICE_CREATE = 2, /* payload: an encoded slice_schema */
-	ENTRY_SLICE_DROP = 3,	/* no payload */
-	ENTRY_CATALOG = 4,	/* meta group: payload is the catalog's own (lib/cluster) */
+	ENTRY_SLICE_DROP = 3,   /* no payload */
+	ENTRY_CATALOG = 4,      /* meta group: payload is the catalog's own (lib/cluster) */
 };
 
 struct entry_header {
 	uint16_t format;
 	uint8_t kind;
-	uint32_t cid;	       /* collection */
+	uint32_t cid; /* collection */
 	uint32_t schema_epoch;
-	uint32_t map_epoch;    /* of the placement the router used */
-	uint64_t time_ns;      /* leader's CLOCK_REALTIME, monotone per shard: becomes mtime */
-	uint64_t origin, seq;  /* who sent it; a repeated pair is applied once (0,0: not checked) */
-	uint64_t txn;	       /* whole-file transaction; 0 none */
+	uint32_t map_epoch;   /* of the placement the router used */
+	uint64_t time_ns;     /* leader's CLOCK_REALTIME, monotone per shard: becomes mtime */
+	uint64_t origin, seq; /* who sent it; a repeated pair is applied once (0,0: not checked) */
+	uint64_t txn;         /* whole-file transaction; 0 none */
 	uint32_t part;
-	uint32_t count;	       /* records */
+	uint32_t count; /* records */
 };
 
 enum rec_op {
@@ -43,7 +43,7 @@ enum rec_op {
 struct entry_rec {
 	uint8_t op;
 	bool has_if_version;
-	uint64_t if_version; /* the born index the record must have; 0: must not exist */
+	uint64_t if_version;  /* the born index the record must have; 0: must not exist */
 	struct vx_record rec; /* delete: id alone.  One field, number 0, float32 */
 };
 
@@ -82,9 +82,9 @@ struct slice_schema {
 	uint32_t cid;
 	uint32_t epoch;
 	uint32_t dim;
-	uint8_t metric;	 /* enum vx_metric */
-	char index[16];	 /* "hnsw", "flat" */
-	char quant[16];	 /* "sq8", "none" */
+	uint8_t metric; /* enum vx_metric */
+	char index[16]; /* "hnsw", "flat" */
+	char quant[16]; /* "sq8", "none" */
 	uint32_t m, ef_construction;
 };
 VX_MUST_CHECK

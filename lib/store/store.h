@@ -37,7 +37,7 @@ struct shard;
 struct slice;
 
 struct shard_opts {
-	struct disk *disk;	   /* vector segments, checkpoints; SQLite uses the kernel */
+	struct disk *disk;         /* vector segments, checkpoints; SQLite uses the kernel */
 	unsigned open_slices_max;  /* SQLite connections kept open (LRU); 0: 256 */
 	unsigned sqlite_cache_kib; /* page cache per slice; 0: 1,024 */
 	/* Called (any thread) when a slice has got index work or its tail became empty. */
@@ -53,11 +53,19 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 void shard_close(struct shard *s, bool save);
 
 /* --- applying ------------------------------------------------------------------ */
-enum rec_result { REC_INSERTED = 1, REC_UPDATED, REC_DELETED, REC_MISSING, REC_EXISTS, REC_CONFLICT };
+enum rec_result {
+	REC_INSERTED = 1,
+	REC_UPDATED,
+	REC_DELETED,
+	REC_MISSING,
+	REC_EXISTS,
+	REC_CONFLICT
+};
 
 struct apply_result {
 	int status; /* 0; -ENOENT no such slice (dropped); -EUCLEAN quarantined or bad entry */
-	uint32_t inserted, updated, deleted, missing, conflicts; /* conflicts: EXISTS and CONFLICT */
+	uint32_t inserted, updated, deleted, missing,
+		conflicts; /* conflicts: EXISTS and CONFLICT */
 	bool repeat; /* (origin, seq) was applied before: counts are those of the first time */
 };
 struct apply_req {
@@ -65,17 +73,21 @@ struct apply_req {
 	const void *data; /* an entry; borrowed; 8-aligned */
 	size_t len;
 	struct apply_result result;
-	uint8_t *rec_results; /* optional, enum rec_result, count of the entry; may be NULL */
+	uint8_t *rec_results; /* optional, enum rec_result, count of the entry; may be NULL;
+			       * not filled for a repeat or an entry applied before a restart */
 };
 /* Applies entries of ascending index: one SQLite transaction per touched slice and call (or run of
  * requests), then publishes the new views.  Deterministic.  Returns 0 (each result.status says
  * how it went), or -ENOSPC, -EIO, -ENOMEM: then *ret_done requests were applied whole and the rest not. */
 VX_MUST_CHECK
-int shard_apply(struct shard *s, struct apply_req *reqs, size_t n, size_t *ret_done,
-	struct vx_err *err);
+int shard_apply(
+	struct shard *s, struct apply_req *reqs, size_t n, size_t *ret_done, struct vx_err *err);
 
 /* Every entry up to this index has been applied (also those that are no slice's business). */
 uint64_t shard_applied(const struct shard *s);
+/* The applier's: every entry up to 'index' is applied or no business of the store (barriers; the
+ * mark that the log had at the start). */
+void shard_watermark(struct shard *s, uint64_t index);
 
 /* Fdatasync of dirty segments and new directories, then a synced SQLite checkpoint of every dirty slice.  On 0
  * the shard's state at some index >= 'index' survives a power cut.  -EAGAIN when 'index' is not applied yet. */
@@ -92,11 +104,11 @@ int shard_slices(struct shard *s, int (*each)(void *arg, uint32_t cid), void *ar
 const struct slice_schema *slice_schema(const struct slice *sl);
 
 struct slice_stats {
-	uint64_t count;	       /* records */
-	uint64_t applied;      /* index of the view */
-	uint32_t nslots;       /* slots used */
+	uint64_t count;   /* records */
+	uint64_t applied; /* index of the view */
+	uint32_t nslots;  /* slots used */
 	uint32_t dead_slots;
-	uint32_t tail;	       /* slots not linked yet */
+	uint32_t tail;         /* slots not linked yet */
 	uint64_t disk_bytes;   /* vectors + meta.db */
 	uint64_t memory_bytes; /* anonymous: index, tables */
 	uint32_t generation;
@@ -111,10 +123,11 @@ void slice_stat(struct slice *sl, struct slice_stats *ret);
 
 struct slice_rec {
 	uint64_t rowid;
-	uint64_t version;  /* index that wrote it */
+	uint64_t version; /* index that wrote it */
 	uint64_t mtime_ns;
 	uint32_t slot;
-	struct vx_record rec; /* points into 'mem' or the mapped segment (vec; lives as long as the pin) */
+	struct vx_record
+		rec; /* points into 'mem' or the mapped segment (vec; lives as long as the pin) */
 	struct buf mem;
 };
 void slice_rec_release(struct slice_rec *r);
@@ -124,8 +137,8 @@ VX_MUST_CHECK
 int slice_get(struct slice *sl, const char *id, size_t id_len, unsigned what, struct slice_rec *ret,
 	struct vx_err *err);
 VX_MUST_CHECK
-int slice_get_rowid(struct slice *sl, uint64_t rowid, unsigned what, struct slice_rec *ret,
-	struct vx_err *err);
+int slice_get_rowid(
+	struct slice *sl, uint64_t rowid, unsigned what, struct slice_rec *ret, struct vx_err *err);
 /* Rowid, version, mtime alone, and whether the canonical length is cached. */
 struct slice_rec_stat {
 	uint64_t rowid, version, mtime_ns;
@@ -140,8 +153,8 @@ VX_MUST_CHECK
 int slice_scan_open(struct slice *sl, unsigned what, struct slice_scan **ret);
 /* Next record with rowid > 'after' in rowid order; borrowed until the next call.  -ENOENT at the end. */
 VX_MUST_CHECK
-int slice_scan_next(struct slice_scan *sc, uint64_t after, const struct slice_rec **ret,
-	struct vx_err *err);
+int slice_scan_next(
+	struct slice_scan *sc, uint64_t after, const struct slice_rec **ret, struct vx_err *err);
 void slice_scan_close(struct slice_scan *sc);
 
 /* Lists without a snapshot (directory pages): ids of rowid > 'after', at most 'max'; 'each' non-zero stops.

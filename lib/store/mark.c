@@ -1,0 +1,222 @@
+/* mark.c - the one durable point of the store, and its figures.
+ *
+ * Data first: the segments that were written since the last mark, then their directories, then
+ * SQLite.  Frames that a checkpoint cannot copy back yet, because somebody reads an older state,
+ * are just as durable once SQLite's log itself is synced.  A slice's dirty flag is taken before
+ * its files are synced and put back when that fails; the applier sets it after COMMIT and before
+ * it raises shard->applied, so a mark never overlooks an entry it vouches for.
+ *
+ * Everything goes through files and connections of the mark's own, so that closed slices are not
+ * opened for it and the applier is not held up: a checkpoint of kind PASSIVE waits for nobody.
+ */
+#include "store/store_i.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+
+static int sync_file(struct disk *d, const char *path)
+{
+	int fd = d->ops->open(d, path, O_RDWR, 0);
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return fd;
+	int rc = d->ops->fdatasync(d, fd);
+	(void)d->ops->close(d, fd);
+	return rc;
+}
+
+static int sync_sqlite(struct slice *sl, struct vx_err *err)
+{
+	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
+	struct db db;
+	int log = 0, copied = 0;
+
+	int rc = store_path(path, sl->dir, "meta.db");
+	if (rc == 0)
+		rc = store_path(wal, sl->dir, "meta.db-wal");
+	if (rc)
+		return rc;
+	rc = db_open(&db, path, 256, err);
+	if (rc)
+		return rc;
+	int sq = sqlite3_wal_checkpoint_v2(db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
+	if (sq && (sq & 0xff) != SQLITE_BUSY)
+		rc = db_err(&db, db_errno(db.c, sqlite3_extended_errcode(db.c)), err);
+	bool whole = sq == 0 && log == copied;
+	struct stat st;
+	if (rc == 0 && whole && stat(wal, &st) == 0 && st.st_size > WAL_KEEP_BYTES) {
+		/* Give the space back if nobody is in the way this very moment. */
+		sqlite3_busy_timeout(db.c, 0);
+		(void)sqlite3_wal_checkpoint_v2(
+			db.c, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &copied);
+	}
+	db_close(&db);
+	/* SQLite holds no lock through its log, so that closing a descriptor of it is harmless. */
+	if (rc == 0 && !whole)
+		rc = sync_file(disk_real(), wal);
+	return rc;
+}
+
+static int sync_slice(struct slice *sl, bool dir, uint32_t lo, uint32_t hi, uint32_t generation,
+	struct vx_err *err)
+{
+	struct disk *d = sl->shard->disk;
+	char gen[STORE_PATH_MAX], path[STORE_PATH_MAX], name[32];
+
+	snprintf(name, sizeof name, "g-%04u", generation);
+	int rc = store_path(gen, sl->dir, name);
+	for (uint32_t no = lo; rc == 0 && lo <= hi && no <= hi; no++) {
+		snprintf(name, sizeof name, "%06u.vec", no);
+		rc = store_path(path, gen, name);
+		if (rc == 0)
+			rc = sync_file(d, path);
+	}
+	if (rc == 0 && dir)
+		rc = d->ops->sync_dir(d, gen);
+	if (rc == 0 && dir)
+		rc = d->ops->sync_dir(d, sl->dir);
+	if (rc)
+		return vx_err_set(err, rc, "%s: cannot sync", gen);
+	return sync_sqlite(sl, err);
+}
+
+static int mark_slice(struct slice *sl, struct vx_err *err)
+{
+	vx_lock(&sl->view_mu);
+	bool dirty = sl->dirty, dir = sl->dirty_dir;
+	uint32_t lo = sl->dirty_lo, hi = sl->dirty_hi;
+	uint32_t generation = sl->view.generation ? sl->view.generation : 1;
+	uint64_t applied = sl->view.applied;
+	sl->dirty = sl->dirty_dir = false;
+	sl->dirty_lo = UINT32_MAX;
+	sl->dirty_hi = 0;
+	vx_unlock(&sl->view_mu);
+	if (!dirty)
+		return 0;
+
+	int rc = sync_slice(sl, dir, lo, hi, generation, err);
+	vx_lock(&sl->view_mu);
+	if (rc == 0 && !sl->repairing) {
+		sl->prune_to = VX_MAX(sl->prune_to, applied);
+	} else if (rc) {
+		sl->dirty = true;
+		sl->dirty_dir |= dir;
+		if (lo <= hi) {
+			sl->dirty_hi = sl->dirty_lo <= sl->dirty_hi ? VX_MAX(sl->dirty_hi, hi) : hi;
+			sl->dirty_lo = VX_MIN(sl->dirty_lo, lo);
+		}
+	}
+	vx_unlock(&sl->view_mu);
+	return rc;
+}
+
+int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
+{
+	struct buf list = BUF_INIT;
+	int rc = 0;
+
+	if (index > shard_applied(s))
+		return vx_err_set(
+			err, -EAGAIN, "entry %llu is not applied yet", (unsigned long long)index);
+	/* Pinned, so that they are neither dropped nor closed under us; not opened. */
+	vx_lock(&s->mu);
+	for (unsigned i = 0; i < SHARD_HASH && rc == 0; i++) {
+		for (struct slice *sl = s->hash[i]; sl && rc == 0; sl = sl->hash_next) {
+			if (sl->bad || sl->incomplete)
+				continue;
+			vx_lock(&sl->view_mu);
+			bool dirty = sl->dirty;
+			vx_unlock(&sl->view_mu);
+			if (!dirty)
+				continue;
+			rc = buf_append(&list, &sl, sizeof sl);
+			if (rc == 0)
+				sl->pins++;
+		}
+	}
+	bool dir = s->dirty_dir;
+	s->dirty_dir = false;
+	vx_unlock(&s->mu);
+
+	struct slice **sls = (void *)list.data;
+	for (size_t i = 0; i < list.len / sizeof *sls; i++) {
+		if (rc == 0) {
+			rc = mark_slice(sls[i], err);
+			vx_lock(&s->mu);
+			bool gone = sls[i]->dropped;
+			vx_unlock(&s->mu);
+			if (gone)
+				rc = 0; /* its files went while we synced them */
+			if (rc == -EUCLEAN) {
+				/* Nothing the log could give back: it is lost to this replica. */
+				slice_quarantine(sls[i], rc, "meta.db cannot be marked");
+				rc = 0;
+			}
+		}
+		slice_put(sls[i]);
+	}
+	if (rc == 0 && dir)
+		rc = s->disk->ops->sync_dir(s->disk, s->dir);
+	if (rc && dir) {
+		vx_lock(&s->mu);
+		s->dirty_dir = true;
+		vx_unlock(&s->mu);
+	}
+	buf_release(&list);
+	return rc;
+}
+
+/* --- figures ------------------------------------------------------------------------------------- */
+
+static uint64_t file_bytes(const char *dir, const char *name)
+{
+	char path[STORE_PATH_MAX];
+	struct stat st;
+
+	if (store_path(path, dir, name) || stat(path, &st) < 0)
+		return 0;
+	return (uint64_t)st.st_blocks * 512;
+}
+
+void slice_stat(struct slice *sl, struct slice_stats *ret)
+{
+	struct view v = slice_view(sl);
+	char name[32];
+	struct slice_stats st = {
+		.count = v.count,
+		.applied = v.applied,
+		.nslots = v.nslots,
+		.dead_slots = atomic_load_explicit(&sl->dead_slots, memory_order_relaxed),
+		.tail = v.nslots,
+		.generation = v.generation,
+	};
+
+	st.disk_bytes = file_bytes(sl->dir, "meta.db") + file_bytes(sl->dir, "meta.db-wal") +
+			file_bytes(sl->gen_dir, "graph.ckpt");
+	for (uint32_t no = 0; (uint64_t)no << SEG_SHIFT < v.nslots; no++) {
+		struct seg *g = slice_seg(sl, no);
+		snprintf(name, sizeof name, "%06u.vec", no);
+		st.disk_bytes += file_bytes(sl->gen_dir, name);
+		st.memory_bytes += sizeof *g;
+		if (g && atomic_load_explicit(&g->dead, memory_order_relaxed))
+			st.memory_bytes += SEG_SLOTS * sizeof(uint64_t);
+	}
+	vx_lock(&sl->mu);
+	struct index *ix = sl->index_phase == INDEX_READY ? sl->index : NULL;
+	vx_unlock(&sl->mu);
+	if (ix) {
+		index_stat(ix, &st.index);
+		uint32_t linked = index_linked(ix);
+		st.tail = v.nslots > linked ? v.nslots - linked : 0;
+		st.memory_bytes += st.index.memory_bytes;
+	}
+	vx_lock(&sl->read_mu);
+	st.memory_bytes += sizeof *sl + (uint64_t)(sl->n_readers + 1) * 64 * 1024;
+	vx_unlock(&sl->read_mu);
+	*ret = st;
+}

@@ -1,0 +1,333 @@
+/* search.c - searching a view, and the index in the background.
+ *
+ * The index is made at first need: from its checkpoint when that belongs to this generation and
+ * knows no more than the slice does, and from the segments for the rest.  Whoever comes first makes
+ * it, the others wait.  Its view callback reads segments only.
+ */
+#include "store/store_i.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+
+#define MAKE_CHUNK 4096u
+#define HITS_STACK 256u
+#define CHECKPOINT "graph.ckpt"
+
+const float *slice_slot_vector(struct slice *sl, uint32_t slot)
+{
+	struct seg *g = slice_seg(sl, slot_seg(slot));
+	return g ? seg_vector(g, slot_at(slot)) : NULL;
+}
+
+int slice_slot_id(struct slice *sl, uint32_t slot, const char **ret_id, size_t *ret_len)
+{
+	struct slot_row row;
+	struct seg *g = slice_seg(sl, slot_seg(slot));
+
+	if (!g || seg_row(g, slot_at(slot), &row))
+		return -EUCLEAN;
+	*ret_id = row.id;
+	*ret_len = row.id_len;
+	return 0;
+}
+
+static const float *host_vector(void *ctx, uint32_t slot)
+{
+	return slice_slot_vector(ctx, slot);
+}
+
+/* --- making the index --------------------------------------------------------------------- */
+
+static int fresh_index(struct slice *sl, struct index **ret, struct vx_err *err)
+{
+	const struct slice_schema *sc = &sl->schema;
+	struct index_params p = {
+		.kind = sc->index[0] ? sc->index : NULL,
+		.quant = sc->quant[0] ? sc->quant : NULL,
+		.metric = sc->metric,
+		.dim = sc->dim,
+		.m = sc->m,
+		.ef_construction = sc->ef_construction,
+		.seed = sl->cid,
+	};
+	struct index_host host = {.vector = host_vector, .ctx = sl};
+
+	int rc = index_new(&p, &host, ret);
+	if (rc == -EINVAL)
+		rc = -EUCLEAN;
+	return rc ? vx_err_set(err, rc, "no index of kind \"%s\", \"%s\"", sc->index, sc->quant)
+		  : 0;
+}
+
+/* A fresh index, or one with what the checkpoint has. */
+static int load_index(
+	struct slice *sl, const struct view *v, struct index **ret, struct vx_err *err)
+{
+	struct vx_err why = VX_ERR_INIT;
+	struct index_tag tag;
+	char path[STORE_PATH_MAX];
+
+	int rc = fresh_index(sl, ret, err);
+	if (rc)
+		return rc;
+	rc = store_path(path, sl->gen_dir, CHECKPOINT);
+	if (rc == 0)
+		rc = index_load(*ret, sl->shard->disk, path, &tag, &why);
+	if (rc == 0 && tag.generation == v->generation && tag.applied <= v->applied &&
+		index_appended(*ret) <= v->nslots)
+		return 0;
+	if (rc == -ENOMEM) {
+		index_free(*ret);
+		return vx_err_set(err, rc, "no memory for the index");
+	}
+	if (rc != -ENOENT)
+		log_warn("store", "collection %u: index checkpoint discarded: %s", sl->cid,
+			rc ? vx_err_msg(&why, rc) : "it belongs to another state");
+	if (rc)
+		return 0; /* still fresh */
+	index_free(*ret);
+	return fresh_index(sl, ret, err);
+}
+
+/* Slots [from, to) of the segments; a damaged vector counts as zeros and is never returned. */
+static int append_slots(struct slice *sl, struct index *ix, uint32_t from, uint32_t to)
+{
+	float *zero = NULL;
+	int rc = 0;
+
+	while (from < to && rc == 0) {
+		uint32_t n = 0,
+			 room = VX_MIN(VX_MIN(to - from, MAKE_CHUNK), SEG_SLOTS - slot_at(from));
+		const float *first = slice_slot_vector(sl, from);
+		if (first) {
+			for (n = 1; n < room && slice_slot_vector(sl, from + n);)
+				n++;
+			rc = index_append(ix, from, n, first);
+		} else {
+			n = 1;
+			if (!zero && !(zero = calloc(sl->schema.dim, sizeof *zero)))
+				return -ENOMEM;
+			rc = index_append(ix, from, 1, zero);
+		}
+		from += n;
+	}
+	free(zero);
+	return rc;
+}
+
+static void forget_dead(struct slice *sl, struct index *ix, uint32_t nslots)
+{
+	for (uint32_t first = 0; first < nslots; first += SEG_SLOTS) {
+		struct seg *g = slice_seg(sl, slot_seg(first));
+		_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire)
+					   : NULL;
+		for (uint32_t i = 0; dead && i < SEG_SLOTS && first + i < nslots; i++) {
+			if (atomic_load_explicit(&dead[i], memory_order_relaxed))
+				index_forget(ix, first + i);
+		}
+	}
+}
+
+static int make_index(struct slice *sl, struct index **ret, struct vx_err *err)
+{
+	struct view v = slice_view(sl);
+	struct index *ix;
+
+	int rc = load_index(sl, &v, &ix, err);
+	if (rc)
+		return rc;
+	sl->saved_linked = index_linked(ix);
+	sl->saved_appended = index_appended(ix);
+	rc = append_slots(sl, ix, index_appended(ix), v.nslots);
+	if (rc) {
+		index_free(ix);
+		return vx_err_set(err, rc, "cannot fill the index");
+	}
+	forget_dead(sl, ix, v.nslots);
+	*ret = ix;
+	return 0;
+}
+
+int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err)
+{
+	int rc = 0;
+
+	vx_lock(&sl->mu);
+	for (;;) {
+		if (VX_LIKELY(sl->index_phase == INDEX_READY)) {
+			*ret = sl->index;
+			break;
+		}
+		if (sl->index_phase == INDEX_MAKING) {
+			vx_cond_wait(&sl->cond, &sl->mu);
+			continue;
+		}
+		vx_lock(&sl->view_mu);
+		bool repairing = sl->repairing;
+		vx_unlock(&sl->view_mu);
+		if (repairing) {
+			rc = vx_err_set(err, -EAGAIN, "vectors are being recovered from the log");
+			break;
+		}
+		struct index *ix = NULL;
+		sl->index_phase = INDEX_MAKING;
+		vx_unlock(&sl->mu);
+		rc = make_index(sl, &ix, err);
+		vx_lock(&sl->mu);
+		sl->index = rc ? NULL : ix;
+		sl->index_phase = rc ? INDEX_NONE : INDEX_READY;
+		vx_cond_broadcast(&sl->cond);
+		if (rc)
+			break;
+	}
+	vx_unlock(&sl->mu);
+	return rc;
+}
+
+/* --- searching -------------------------------------------------------------------------------- */
+
+struct seen {
+	struct slice *sl;
+	uint64_t applied;
+	bool any_dead;
+	bool (*visible)(void *ctx, uint32_t slot);
+	void *ctx;
+};
+
+static bool slot_visible(void *ctx, uint32_t slot)
+{
+	const struct seen *s = ctx;
+
+	if (s->any_dead) {
+		struct seg *g = slice_seg(s->sl, slot_seg(slot));
+		_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire)
+					   : NULL;
+		uint64_t at = dead ? atomic_load_explicit(
+					     &dead[slot_at(slot)], memory_order_relaxed)
+				   : 0;
+		if (at && at <= s->applied)
+			return false;
+	}
+	return !s->visible || s->visible(s->ctx, slot);
+}
+
+int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit *hits,
+	uint32_t *ret_n, struct index_search_stat *stat)
+{
+	struct index_hit few[HITS_STACK];
+	struct index_hit *found = few;
+	struct index *ix;
+	uint32_t n = 0, out = 0;
+
+	int rc = slice_index_ready(sl, &ix, NULL);
+	if (rc)
+		return rc;
+	struct view v = slice_view(sl);
+	struct index_query mine = *q;
+	struct seen seen = {
+		.sl = sl,
+		.applied = v.applied,
+		.any_dead = atomic_load_explicit(&sl->dead_slots, memory_order_relaxed) > 0,
+		.visible = q->visible,
+		.ctx = q->visible_ctx,
+	};
+	mine.nslots = v.nslots;
+	if (seen.any_dead) {
+		mine.visible = slot_visible;
+		mine.visible_ctx = &seen;
+	}
+	if (q->k > HITS_STACK && !(found = malloc((size_t)q->k * sizeof *found)))
+		return -ENOMEM;
+	rc = index_search(ix, &mine, found, &n, stat);
+	for (uint32_t i = 0; i < n && rc == 0; i++) {
+		struct slot_row row;
+		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
+		if (!g || seg_row(g, slot_at(found[i].slot), &row))
+			continue; /* nobody can say whose it is; logged */
+		hits[out++] = (struct slice_hit){
+			.distance = found[i].distance, .slot = found[i].slot, .rowid = row.rowid};
+	}
+	if (found != few)
+		free(found);
+	if (rc == 0)
+		*ret_n = out;
+	return rc;
+}
+
+/* --- in the background ------------------------------------------------------------------------ */
+
+int slice_index_step(struct slice *sl, uint32_t max)
+{
+	struct index *ix;
+
+	int rc = slice_index_ready(sl, &ix, NULL);
+	if (rc)
+		return rc;
+	int n = index_link(ix, max);
+	if (n > 0 && index_linked(ix) == index_appended(ix) && sl->shard->index_event)
+		sl->shard->index_event(sl->shard->ctx, sl->cid);
+	return n;
+}
+
+int slice_save_now(struct slice *sl, struct index *ix, struct vx_err *err)
+{
+	char tmp[STORE_PATH_MAX], path[STORE_PATH_MAX];
+	struct disk *d = sl->shard->disk;
+
+	/* The tag comes first: what is appended meanwhile only makes the file know more, and a
+	 * file that knows more slots than the slice at the next start is discarded. */
+	struct view v = slice_view(sl);
+	struct index_tag tag = {.generation = v.generation, .applied = v.applied};
+	uint32_t linked = index_linked(ix), appended = index_appended(ix);
+
+	int rc = store_path(tmp, sl->gen_dir, CHECKPOINT ".tmp");
+	if (rc == 0)
+		rc = store_path(path, sl->gen_dir, CHECKPOINT);
+	if (rc)
+		return vx_err_set(err, rc, "the path is too long");
+	rc = index_save(ix, d, tmp, tag, err);
+	if (rc == 0) {
+		rc = d->ops->rename(d, tmp, path);
+		if (rc == 0)
+			rc = d->ops->sync_dir(d, sl->gen_dir);
+		if (rc)
+			vx_err_set(err, rc, "%s: cannot put in place", path);
+	}
+	if (rc) {
+		(void)d->ops->unlink(d, tmp);
+		return rc;
+	}
+	vx_lock(&sl->mu);
+	sl->saved_linked = linked;
+	sl->saved_appended = appended;
+	vx_unlock(&sl->mu);
+	return 0;
+}
+
+int slice_index_save(struct slice *sl, uint32_t min_slots, struct vx_err *err)
+{
+	vx_lock(&sl->mu);
+	struct index *ix = sl->index_phase == INDEX_READY && !sl->saving ? sl->index : NULL;
+	bool changed = ix && index_linked(ix) - sl->saved_linked > min_slots;
+	if (changed)
+		sl->saving = true;
+	vx_unlock(&sl->mu);
+	if (!changed)
+		return 0;
+	int rc = slice_save_now(sl, ix, err);
+	vx_lock(&sl->mu);
+	sl->saving = false;
+	vx_unlock(&sl->mu);
+	return rc;
+}
+
+int slice_index_check(struct slice *sl, struct vx_err *err)
+{
+	struct index *ix;
+
+	int rc = slice_index_ready(sl, &ix, err);
+	return rc ? rc : index_check(ix, err);
+}

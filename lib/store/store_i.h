@@ -1,0 +1,300 @@
+/* store_i.h - what the files of lib/store share; nobody else includes it.
+ *
+ * Lock order: shard->mu (table of slices, pins, LRU), then slice->mu (index state, scans, the run
+ * being applied), then slice->read_mu (pool of read connections), then slice->view_mu (a leaf: the
+ * view is copied under it).  None is held across SQLite, the disk or a callback.
+ */
+#ifndef VECFS_STORE_STORE_I_H
+#define VECFS_STORE_STORE_I_H
+
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "base/lock.h"
+#include "store/store.h"
+
+#define STORE_FORMAT        1
+#define STORE_PATH_MAX      4096u
+#define OPEN_SLICES_MAX     256u
+#define SQLITE_CACHE_KIB    1024u
+#define READERS_MAX         8u   /* read connections of one slice */
+#define RUN_ENTRIES_MAX     256u /* entries of one transaction */
+#define RUN_BYTES_MAX       (8u << 20)
+#define STAGE_BYTES_MAX     (2u << 20) /* vectors gathered before they are written */
+#define RECENT_KEEP         4096u
+#define SCAN_PAGE_ROWS      256u
+#define SCAN_PAGE_BYTES     (1u << 20)
+#define SAVE_ON_CLOSE_SLOTS 1024u /* smaller indexes are quicker to make than to load */
+#define BUSY_TIMEOUT_MS     10000
+#define WAL_KEEP_BYTES      (4u << 20) /* a longer SQLite log is truncated at the mark */
+
+/* --- segments (seg.c) --------------------------------------------------------- */
+#define SEG_SLOTS     65536u
+#define SEG_SHIFT     16
+#define SEG_ROW_SIZE  64u
+#define SEG_CELL_SIZE 256u
+#define SEG_ID_INLINE 39u
+#define SEG_OFF_ROWS  4096u
+#define SEG_OFF_CELLS (SEG_OFF_ROWS + SEG_SLOTS * SEG_ROW_SIZE)
+#define SEG_OFF_VECS  (SEG_OFF_CELLS + SEG_SLOTS * SEG_CELL_SIZE)
+#define SEG_TOP       256u
+#define SEG_LEAF      128u /* SEG_TOP * SEG_LEAF * SEG_SLOTS == VX_SLOTS_MAX */
+
+struct seg {
+	/* immutable once published */
+	uint32_t no, cid, dim;
+	const uint8_t *map;
+	size_t map_len;
+	/* Index that killed a slot, 0: none.  Made by the applier before the first mark (release),
+	 * loaded by searchers (acquire).  The marks themselves are relaxed: the lock of the view
+	 * orders those that a view must see. */
+	_Atomic(_Atomic uint64_t *) dead;
+	/* Vectors whose checksum was right; relaxed, as a bit only saves work. */
+	_Atomic uint64_t verified[SEG_SLOTS / 64];
+	atomic_bool complained;
+	/* applier only */
+	int fd;                      /* -1: not open for writing */
+	uint64_t rows_end, vecs_end; /* allocated */
+};
+
+struct slot_row {
+	uint64_t rowid, born;
+	uint32_t vec_sum;
+	uint8_t id_len;
+	const char *id; /* borrowed from the mapping */
+};
+
+uint64_t seg_file_size(uint32_t dim);
+/* 'fresh': the file's contents mean nothing and are made anew. */
+VX_MUST_CHECK
+int seg_open(struct disk *d, const char *gen_dir, uint32_t cid, uint32_t generation, uint32_t no,
+	uint32_t dim, bool fresh, struct seg **ret, struct vx_err *err);
+void seg_close(struct disk *d, struct seg *g);
+VX_MUST_CHECK
+int seg_writable(struct disk *d, const char *gen_dir, struct seg *g);
+void seg_unwritable(struct disk *d, struct seg *g);
+/* Writes n vectors and encoded rows at slot 'at' of the segment. */
+VX_MUST_CHECK
+int seg_write(struct disk *d, struct seg *g, uint32_t at, uint32_t n, const float *vecs,
+	const uint8_t *rows);
+VX_MUST_CHECK
+int seg_write_cell(struct disk *d, struct seg *g, uint32_t at, const char *id, size_t len);
+/* The dead marks, made when there are none.  NULL: no memory. */
+_Atomic uint64_t *seg_dead_make(struct seg *g);
+/* The vector at 'at', verified; NULL when damaged. */
+const float *seg_vector(struct seg *g, uint32_t at);
+const uint8_t *seg_row_bytes(const struct seg *g, uint32_t at);
+/* 0 or -EUCLEAN. */
+VX_MUST_CHECK
+int seg_row(const struct seg *g, uint32_t at, struct slot_row *ret);
+uint32_t vec_sum(const float *v, uint32_t dim, uint32_t slot);
+void slot_row_encode(uint8_t *p, uint32_t cid, uint32_t slot, uint64_t rowid, uint64_t born,
+	uint32_t vsum, const char *id, size_t id_len);
+
+/* --- SQLite (db.c) -------------------------------------------------------------- */
+enum db_stmt {
+	ST_BEGIN,
+	ST_BEGIN_READ,
+	ST_COMMIT,
+	ST_ROLLBACK,
+	ST_STATE_GET,
+	ST_STATE_SET,
+	ST_REC_INSERT,
+	ST_REC_FIND,
+	ST_REC_UPDATE,
+	ST_REC_DELETE,
+	ST_REC_GET,
+	ST_REC_GET_ROWID,
+	ST_REC_LIST,
+	ST_REC_SCAN,
+	ST_DEAD_ADD,
+	ST_DEAD_ALL,
+	ST_BATCH_ADD,
+	ST_BATCH_FIND,
+	ST_BATCH_ALL,
+	ST_BATCH_PRUNE,
+	ST_RECENT_ADD,
+	ST_RECENT_FIND,
+	ST_RECENT_FIND_IDX,
+	ST_RECENT_PRUNE,
+	ST_HIST_ADD,
+	ST_HIST_ANY,
+	ST_HIST_CLEAR,
+	ST_MAX,
+};
+
+struct db {
+	sqlite3 *c;
+	sqlite3_stmt *st[ST_MAX]; /* prepared at first use */
+};
+
+/* The row of 'state'. */
+struct db_state {
+	uint64_t generation, applied, next_slot, next_rowid, next_recent, count;
+};
+
+VX_MUST_CHECK
+int db_create(const char *path, uint32_t cid, const void *schema, size_t schema_len,
+	const struct db_state *st, struct vx_err *err);
+VX_MUST_CHECK
+int db_open(struct db *db, const char *path, unsigned cache_kib, struct vx_err *err);
+void db_close(struct db *db);
+/* -ENODATA: the directory was never finished. */
+VX_MUST_CHECK
+int db_load_state(struct db *db, uint32_t cid, struct slice_schema *ret_schema,
+	struct db_state *ret, struct vx_err *err);
+VX_MUST_CHECK
+int db_get(struct db *db, enum db_stmt which, sqlite3_stmt **ret);
+/* Steps a statement that returns no row, and resets it. */
+VX_MUST_CHECK
+int db_run(struct db *db, enum db_stmt which);
+/* Steps: 1 row, 0 done, or a negative errno. */
+VX_MUST_CHECK
+int db_step(struct db *db, sqlite3_stmt *st);
+/* SQLite's code as a negative errno. */
+int db_errno(sqlite3 *c, int sqlite_rc);
+int db_err(struct db *db, int rc, struct vx_err *err);
+
+/* --- slices -------------------------------------------------------------------------- */
+struct view {
+	uint32_t generation, nslots;
+	uint64_t applied, next_rowid, count;
+};
+
+enum slice_phase { SLICE_CLOSED, SLICE_OPENING, SLICE_OPEN, SLICE_CLOSING };
+enum index_phase { INDEX_NONE, INDEX_MAKING, INDEX_READY };
+
+struct slice {
+	/* immutable */
+	struct shard *shard;
+	uint32_t cid;
+	char *dir;
+
+	/* guarded by shard->mu */
+	struct slice *hash_next;
+	TAILQ_ENTRY(slice) lru; /* while open */
+	enum slice_phase phase;
+	unsigned pins;
+	bool dropped;
+	bool incomplete; /* never finished: a create makes it anew */
+	int bad;         /* 0, or why it is quarantined */
+	char bad_msg[256];
+
+	/* while open: written by the opener, then constant or as stated */
+	struct slice_schema schema;
+	char *gen_dir;
+	struct seg *_Atomic *_Atomic top[SEG_TOP]; /* release by the applier, acquire */
+	_Atomic uint32_t dead_slots;               /* counted before the view is published */
+
+	/* applier only (and the opener) */
+	struct db wdb;
+	struct db_state st;    /* committed */
+	uint64_t *bad_batches; /* indexes whose bytes in the segments are wrong */
+	uint32_t n_bad_batches;
+	bool hist_used;
+	uint32_t runs;
+
+	/* guarded by view_mu */
+	struct vx_mutex view_mu;
+	struct view view;
+	bool dirty, dirty_dir;
+	uint32_t dirty_lo, dirty_hi; /* segments, lo <= hi when any; lo > hi: none */
+	uint64_t prune_to;           /* batches up to here are marked */
+	bool repairing;              /* bad batches are left */
+
+	/* guarded by mu */
+	struct vx_mutex mu;
+	struct vx_cond cond;
+	enum index_phase index_phase;
+	struct index *index; /* constant while INDEX_READY */
+	unsigned scans;
+	bool run_active, run_hist;
+	bool saving;
+	uint32_t saved_linked, saved_appended; /* of the last checkpoint */
+
+	/* guarded by read_mu */
+	struct vx_mutex read_mu;
+	struct vx_cond read_cond;
+	struct db *idle[READERS_MAX];
+	unsigned n_idle, n_readers;
+};
+
+TAILQ_HEAD(slice_lru, slice);
+
+#define SHARD_HASH 1024u
+
+struct shard {
+	/* immutable */
+	struct disk *disk;
+	char *dir;
+	uint32_t id;
+	unsigned open_max, cache_kib;
+	void (*index_event)(void *ctx, uint32_t cid);
+	void *ctx;
+
+	/* guarded by mu */
+	struct vx_mutex mu;
+	struct vx_cond cond; /* a slice's phase changed */
+	struct slice *hash[SHARD_HASH];
+	struct slice_lru lru; /* open slices, most recently used first */
+	unsigned n_open;
+	bool dirty_dir;
+
+	_Atomic uint64_t applied; /* release by the applier, acquire */
+
+	/* applier only */
+	struct buf stage_vecs, stage_rows;
+};
+
+/* shard.c */
+struct slice *shard_find(struct shard *s, uint32_t cid); /* under s->mu */
+/* Pins and opens.  'for_apply' waits for nothing else; see shard_slice_get. */
+struct slice *slice_pin(struct shard *s, uint32_t cid, int *ret_rc, struct vx_err *err);
+void slice_quarantine(struct slice *sl, int rc, const char *why);
+VX_MUST_CHECK
+int shard_create_slice(struct shard *s, const struct slice_schema *sc, const void *blob,
+	size_t blob_len, uint64_t index, struct vx_err *err);
+VX_MUST_CHECK
+int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err);
+
+/* slice.c */
+VX_MUST_CHECK
+int slice_open(struct slice *sl, struct vx_err *err);
+void slice_close(struct slice *sl);
+struct view slice_view(struct slice *sl);
+struct seg *slice_seg(const struct slice *sl, uint32_t no);
+/* The applier's: makes the segment when there is none. */
+VX_MUST_CHECK
+int slice_seg_make(struct slice *sl, uint32_t no, struct seg **ret, struct vx_err *err);
+VX_MUST_CHECK
+int slice_batch_check(struct slice *sl, uint32_t first_slot, uint32_t n, uint64_t sum);
+uint64_t slot_rows_sum(const uint8_t *rows, uint32_t n, uint32_t first_slot);
+void slice_set_dirty(struct slice *sl, uint32_t lo, uint32_t hi);
+VX_MUST_CHECK
+int store_path(char *ret, const char *dir, const char *name); /* STORE_PATH_MAX bytes */
+void store_remove_tree(struct shard *s, const char *dir);
+
+/* search.c */
+VX_MUST_CHECK
+int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err);
+VX_MUST_CHECK
+int slice_save_now(struct slice *sl, struct index *ix, struct vx_err *err);
+
+/* replay.c: an entry the slice has applied already. */
+VX_MUST_CHECK
+int slice_replay(
+	struct slice *sl, struct apply_req *req, struct entry_reader *rd, struct vx_err *err);
+VX_MUST_CHECK
+int slice_recall(struct slice *sl, sqlite3_stmt *st, struct apply_result *ret, bool *ret_found);
+
+static inline uint32_t slot_seg(uint64_t slot)
+{
+	return (uint32_t)(slot >> SEG_SHIFT);
+}
+static inline uint32_t slot_at(uint64_t slot)
+{
+	return (uint32_t)slot & (SEG_SLOTS - 1);
+}
+
+#endif
