@@ -414,7 +414,11 @@ static bool option_is(const char *p, size_t n, const char *key)
 /* 1: an option, 0: none, negative: a bad value. */
 static int parse_option(const char *p, size_t n, struct ask_opts *o, struct vx_err *err)
 {
-	static const char *const formats[] = {".tsv", ".json", ".jsonl", ".ids"};
+	static const struct {
+		const char *name;
+		enum answer_format f;
+	} formats[] = {{"tsv", ANSWER_TSV}, {"json", ANSWER_JSON}, {"jsonl", ANSWER_JSONL},
+		{"ids", ANSWER_IDS}};
 
 	if (option_is(p, n, "k"))
 		return parse_u32(p + 2, n - 2, VX_K_MAX, &o->k)
@@ -435,32 +439,22 @@ static int parse_option(const char *p, size_t n, struct ask_opts *o, struct vx_e
 	if (!option_is(p, n, "format"))
 		return 0;
 	for (size_t i = 0; i < VX_ARRAY_SIZE(formats); i++) {
-		size_t stem;
-		if (strlen(formats[i]) == n - 6 && !memcmp(formats[i] + 1, p + 7, n - 7)) {
-			o->format = answer_format_of(formats[i], &stem);
+		if (strlen(formats[i].name) == n - 7 && !memcmp(formats[i].name, p + 7, n - 7)) {
+			o->format = formats[i].f;
 			return 1;
 		}
 	}
 	return vx_err_set(err, -EINVAL, "format= takes tsv, json, jsonl or ids");
 }
 
-int ask_parse_opts(const char *name, struct ask_opts *ret, size_t *ret_stem, struct vx_err *err)
+int ask_strip_opt(const char *name, size_t *len, struct ask_opts *opts, struct vx_err *err)
 {
-	struct ask_opts o = {0};
-	size_t end = strlen(name);
+	const char *comma = memrchr(name, ',', *len);
 
-	for (;;) {
-		const char *comma = memrchr(name, ',', end);
-		if (!comma || comma == name)
-			break;
-		int is = parse_option(comma + 1, end - (size_t)(comma + 1 - name), &o, err);
-		if (is < 0)
-			return is;
-		if (is == 0)
-			break;
-		end = (size_t)(comma - name);
-	}
-	*ret = o;
-	*ret_stem = end;
-	return 0;
+	if (!comma || comma == name)
+		return 0;
+	int is = parse_option(comma + 1, *len - (size_t)(comma + 1 - name), opts, err);
+	if (is > 0)
+		*len = (size_t)(comma - name);
+	return is;
 }

@@ -408,10 +408,10 @@ int ask_complete(const char *p, size_t n, uint32_t dim);
 VX_MUST_CHECK
 int ask_check(struct ask *a, const char *p, size_t n, uint32_t dim, uint64_t *ret_line,
 	struct vx_err *err);
-/* Options at the end of a name: "ID,k=20,format=ids"; *ret_stem is the length of what is before.
- * A tail that is no option belongs to the stem; one that is an option with a bad value is -EINVAL. */
+/* Takes one option off the end of a name: "ID,k=20" becomes "ID".  1 (*len and 'opts' changed), 0 when
+ * there is none, -EINVAL when its value is bad. */
 VX_MUST_CHECK
-int ask_parse_opts(const char *name, struct ask_opts *ret, size_t *ret_stem, struct vx_err *err);
+int ask_strip_opt(const char *name, size_t *len, struct ask_opts *opts, struct vx_err *err);
 
 /* fs_query.c */
 /* A name in the collection's directory: "query", "query.ids", "query,k=5"; -ENOENT when it is none. */

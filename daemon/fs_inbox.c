@@ -2,7 +2,7 @@
  *
  * 'cp f.jsonl inbox/' streams: records go out in batches as they arrive, the rest when the file is closed.
  * A bad record is skipped into failed/, or ends the copy with its errno, as the collection's on_error says.
- * The name is there while the file is open.
+ * The name is there until the file is closed (or flushed: by a shell that holds it open).
  *
  * A name that starts with '.' or ends in .tmp, .part or ~ stages: nothing is read until the file is renamed
  * to its real name.  The rename first checks every record and commits none if one is bad, whatever on_error
@@ -70,11 +70,7 @@ static int inbox_open(struct handle *h, fuse_req_t req, struct vx_err *err)
 
 	(void)req;
 	if (!nd->content) {
-		/* A stream has one end to write at, and nothing to read. */
-		vx_lock(&h->fs->lock);
-		bool busy = nd->opens > 1;
-		vx_unlock(&h->fs->lock);
-		if (busy || (h->flags & O_ACCMODE) == O_RDONLY)
+		if ((h->flags & O_ACCMODE) == O_RDONLY)
 			return vx_err_set(err, -EBUSY, "this file is being ingested");
 		return 0;
 	}
@@ -168,6 +164,9 @@ static int inbox_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 	if (!ih->unflushed || ih->failed)
 		return 0;
 	ih->unflushed = false;
+	/* The name goes with what was in it.  (The kernel tells of the last close later, and not in time for
+	 * somebody who looks whether the file was taken.) */
+	node_unlink(h->fs, h->loc.node);
 	int rc = ingest_finish(ih->in, err);
 	return rc ? stream_failed(ih, rc, err) : 0;
 }

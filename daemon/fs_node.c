@@ -361,7 +361,7 @@ int node_names(struct fs *fs, enum fs_kind kind, uint32_t cid, struct buf *out)
 	struct tree *t = &fs->tree;
 	for (size_t i = 0; i < t->n_slots && !rc; i++) {
 		for (struct node *n = t->by_key[i]; n && !rc; n = n->next_key) {
-			if (n->kind == kind && n->cid == cid)
+			if (n->kind == kind && n->cid == cid && (n->keep || n->opens))
 				rc = buf_append(out, n->name, strlen(n->name) + 1);
 		}
 	}

@@ -29,13 +29,16 @@ struct query_handle {
 int query_parse_name(const char *name, struct ask_opts *ret, struct vx_err *err)
 {
 	struct ask_opts o = {0};
-	size_t stem, len;
+	size_t stem = strlen(name), len;
+	int is;
 
-	if (strncmp(name, "query", 5) || strlen(name) > 100)
+	if (strncmp(name, "query", 5) || stem > 100)
 		return -ENOENT;
-	int rc = ask_parse_opts(name, &o, &stem, err);
-	if (rc)
-		return rc;
+	do {
+		is = ask_strip_opt(name, &stem, &o, err);
+		if (is < 0)
+			return is;
+	} while (is);
 	char head[101];
 	memcpy(head, name, stem);
 	head[stem] = 0;

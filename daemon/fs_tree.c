@@ -148,26 +148,20 @@ static int lookup_near(
 	int rc = fs_coll(fs, cid, &c, err);
 	if (rc)
 		return rc;
-	/* A comma may belong to the id: the whole name is tried first. */
-	for (int whole = 1;; whole = 0) {
-		if (!whole) {
-			rc = ask_parse_opts(name, &o, &stem, err);
-			if (rc)
-				break;
-			if (stem == strlen(name)) {
-				rc = -ENOENT;
-				break;
-			}
-		}
+	/* A comma may belong to the id: the longest name that is a record's counts. */
+	for (;;) {
 		rc = stem > VX_ID_MAX ? -ENOENT : vx_id_decode(name, stem, id, &len);
 		if (rc == 0)
 			rc = vx_id_check(id, len, NULL) ? -ENOENT : coll_lookup(c, id, len, &rec);
-		if (rc == 0) {
+		if (rc == 0)
 			coll_rec_release(&rec);
+		if (rc != -ENOENT && rc != -EINVAL)
+			break;
+		rc = ask_strip_opt(name, &stem, &o, err);
+		if (rc <= 0) {
+			rc = rc ? rc : -ENOENT;
 			break;
 		}
-		if (!whole || (rc != -ENOENT && rc != -EINVAL))
-			break;
 	}
 	coll_put(c);
 	if (rc)
@@ -441,8 +435,11 @@ void fs_path(struct fs *fs, const struct loc *l, const char *name, char *ret, si
 	struct loc dir = *l;
 	char base[600];
 
-	if (name) {
+	if (name) { /* of a child, or of the file itself where the caller knows it */
 		snprintf(base, sizeof base, "%s", name);
+		if (!fs_kinds[l->kind].dir)
+			dir.kind = fs_kinds[l->kind].parent;
+		dir.node = NULL;
 	} else if (fs_kinds[l->kind].dir) {
 		path_dir(fs, l, ret, size);
 		return;

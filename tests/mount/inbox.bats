@@ -1,0 +1,243 @@
+#!/usr/bin/env bats
+# inbox/, done/, failed/: files of records.
+load helper
+
+lines() { # FROM TO: JSON Lines
+	seq "$1" "$2" | sed 's/.*/{"id":"r&","vector":[&,1,2]}/'
+}
+
+count() {
+	awk '$1 == "count" {print $2}' "$D/stats"
+}
+
+@test "cp into inbox/ commits, and a receipt says what" {
+	lines 1 500 >"$BASE/f.jsonl"
+	cp "$BASE/f.jsonl" "$D/inbox/"
+	same "$(count)" 500
+	same "$(ls "$D/inbox")" ""
+	same "$(ls "$D/done")" f.jsonl.json
+	same "$(jq -c '[.file,.accepted,.inserted,.updated,.rejected,.bytes]' "$D/done/f.jsonl.json")" \
+		"[\"f.jsonl\",500,500,0,0,$(stat -c %s "$BASE/f.jsonl")]"
+	[[ "$(jq -r .xxh3 "$D/done/f.jsonl.json")" =~ ^[0-9a-f]{16}$ ]]
+	[ "$(jq .index "$D/done/f.jsonl.json")" -gt 0 ]
+	same "$(stat -c %s "$D/done/f.jsonl.json")" "$(cat "$D/done/f.jsonl.json" | wc -c)"
+}
+
+@test "the receipt's checksum is the file's XXH3" {
+	command -v xxhsum >/dev/null || skip "xxhsum is not installed"
+	lines 1 50 >"$BASE/x.jsonl"
+	cp "$BASE/x.jsonl" "$D/inbox/"
+	same "$(jq -r .xxh3 "$D/done/x.jsonl.json")" "$(xxhsum -H3 "$BASE/x.jsonl" | sed 's/.*= //; s/^XXH3_//; s/ .*//')"
+}
+
+@test "a file without a newline at its end is complete" {
+	printf '{"id":"a","vector":[1,2,3]}\n{"id":"b","vector":[1,2,4]}' >"$D/inbox/n.jsonl"
+	same "$(count)" 2
+}
+
+@test "resubmitting a file changes nothing but the receipt" {
+	lines 1 20 >"$BASE/f.jsonl"
+	cp "$BASE/f.jsonl" "$D/inbox/"
+	cp "$BASE/f.jsonl" "$D/inbox/"
+	same "$(count)" 20
+	same "$(jq -c '[.inserted,.updated]' "$D/done/f.jsonl.json")" '[0,20]'
+}
+
+@test "a file larger than a batch streams in" {
+	python3 - >"$BASE/big.jsonl" <<-'PY'
+		for i in range(20000):
+		    print('{"id":"r%d","vector":[%d.5,1,2],"text":"%s"}' % (i, i, "x" * 100))
+	PY
+	cp "$BASE/big.jsonl" "$D/inbox/"
+	same "$(count)" 20000
+	same "$(jq .accepted "$D/done/big.jsonl.json")" 20000
+}
+
+@test "records arrive while the file is still being written" {
+	exec 5>"$D/inbox/slow.jsonl"
+	lines 1 3 >&5
+	# The shell's redirection flushes, and a flush commits what is complete.
+	same "$(count)" 3
+	same "$(jq .accepted "$D/done/slow.jsonl.json")" 3
+	lines 4 5 >&5
+	exec 5>&-
+	same "$(count)" 5
+	same "$(jq .accepted "$D/done/slow.jsonl.json")" 5
+	same "$(ls "$D/inbox")" ""
+}
+
+@test "tsv, fvecs, bvecs, fbin and npy" {
+	printf 'a\t1 2 3\nb\t4,5,6\t{"k":1}\tsome text\n' >"$D/inbox/f.tsv"
+	same "$(count)" 2
+	same "$(jq -c '[.meta.k,.text]' "$D/vec/b.json")" '[1,"some text"]'
+	python3 - "$BASE" <<-'PY'
+		import struct, sys
+		b = sys.argv[1] + "/"
+		rows = [(1, 2, 3), (4, 5, 6)]
+		open(b + "f.fvecs", "wb").write(b"".join(struct.pack("<i3f", 3, *r) for r in rows))
+		open(b + "f.bvecs", "wb").write(b"".join(struct.pack("<i3B", 3, *r) for r in rows))
+		open(b + "f.fbin", "wb").write(struct.pack("<II", 2, 3) + b"".join(struct.pack("<3f", *r) for r in rows))
+		h = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
+		h += b" " * (64 - (10 + len(h) + 1) % 64) + b"\n"
+		open(b + "f.npy", "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(h)) + h + b"".join(struct.pack("<3f", *r) for r in rows))
+	PY
+	for s in fvecs bvecs fbin npy; do
+		rm -f "$D"/vec/*.json
+		cp "$BASE/f.$s" "$D/inbox/"
+		same "$s $(count)" "$s 2"
+		same "$(jq -c .vector "$D/vec/1.json")" '[4,5,6]'
+	done
+}
+
+@test "bad records are skipped into failed/, and cost no other" {
+	three
+	cat >"$BASE/m.jsonl" <<-'EOT'
+		{"id":"g1","vector":[1,2,3]}
+		{"id":"bad1","vector":[1,2]}
+		not json at all
+		{"id":"g2","vector":[4,5,6]}
+		{"vector":[1,2,3]}
+	EOT
+	cp "$BASE/m.jsonl" "$D/inbox/"
+	same "$(count)" 5
+	same "$(jq -c '[.accepted,.rejected]' "$D/done/m.jsonl.json")" '[2,3]'
+	same "$(ls "$D/failed" | tr '\n' ' ')" "m.jsonl m.jsonl.err "
+	same "$(wc -l <"$D/failed/m.jsonl")" 3
+	grep -q 'not json at all' "$D/failed/m.jsonl"
+	same "$(cut -d: -f1 "$D/failed/m.jsonl.err" | tr '\n' ' ')" "2 3 5 "
+	same "$(grep -c "EINVAL $C/inbox/m.jsonl:[235]: " "$MNT/.vecfs/error_log")" 3
+	# Mended and submitted again, the rejects are gone.
+	sed -i '2,3d; $d' "$BASE/m.jsonl"
+	cp "$BASE/m.jsonl" "$D/inbox/"
+	same "$(ls "$D/failed")" ""
+}
+
+@test "on_error abort: the copy fails at the record, those before it stay" {
+	three
+	echo abort >"$D/config/on_error"
+	printf '%s\n' '{"id":"g1","vector":[1,2,3]}' '{"id":"bad","vector":[1]}' '{"id":"g2","vector":[1,2,3]}' >"$BASE/a.jsonl"
+	fails "Invalid argument" cp "$BASE/a.jsonl" "$D/inbox/"
+	logged "EINVAL $C/inbox/a.jsonl:2: "
+	[ -e "$D/vec/g1.json" ]
+	[ ! -e "$D/vec/g2.json" ]
+	[ ! -e "$D/done/a.jsonl.json" ]
+	grep -q '^2: EINVAL' "$D/failed/a.jsonl.err"
+}
+
+@test "half a record at the end fails the close, the rest is committed" {
+	printf '{"id":"a","vector":[1,2,3]}\n{"id":"b","vec' >"$BASE/h.jsonl"
+	fails "Invalid argument" cp "$BASE/h.jsonl" "$D/inbox/"
+	logged "EINVAL $C/inbox/h.jsonl.*incomplete"
+	same "$(count)" 1
+}
+
+@test "an unknown suffix is EINVAL" {
+	fails "Invalid argument" cp /etc/passwd "$D/inbox/passwd.xyz"
+	logged "EINVAL $C/inbox/passwd.xyz: unknown suffix"
+}
+
+@test "a staged file is nobody's until mv, and then whole" {
+	lines 1 100 >"$D/inbox/.x.jsonl.tmp"
+	same "$(count)" 0
+	same "$(ls -A "$D/inbox")" .x.jsonl.tmp
+	same "$(wc -l <"$D/inbox/.x.jsonl.tmp")" 100
+	mv "$D/inbox/.x.jsonl.tmp" "$D/inbox/x.jsonl"
+	same "$(count)" 100
+	same "$(ls -A "$D/inbox")" ""
+	same "$(jq .accepted "$D/done/x.jsonl.json")" 100
+}
+
+@test "names ending in .tmp, .part or ~ stage as well, and can be removed" {
+	for n in a.jsonl.tmp b.part 'c.jsonl~'; do
+		lines 1 2 >"$D/inbox/$n"
+	done
+	same "$(count)" 0
+	same "$(ls "$D/inbox" | wc -l)" 3
+	rm "$D"/inbox/*
+	same "$(ls -A "$D/inbox")" ""
+	same "$(count)" 0
+}
+
+@test "mv of a file with one bad record commits none of it, and mv fails" {
+	three
+	{
+		lines 1 50
+		echo '{"id":"bad","vector":[1]}'
+	} >"$D/inbox/.y"
+	run mv "$D/inbox/.y" "$D/inbox/y.jsonl"
+	[ "$status" -ne 0 ]
+	same "$(count)" 3
+	grep -qE "EINVAL $C/inbox/y.jsonl:51: " "$MNT/.vecfs/error_log"
+	[ -e "$D/inbox/.y" ]
+	[ ! -e "$D/done/y.jsonl.json" ]
+}
+
+@test "mv to an unknown suffix keeps the staged file" {
+	lines 1 2 >"$D/inbox/.z"
+	run mv "$D/inbox/.z" "$D/inbox/z.unknown"
+	[ "$status" -ne 0 ]
+	[ -e "$D/inbox/.z" ]
+	mv "$D/inbox/.z" "$D/inbox/z.jsonl"
+	same "$(count)" 2
+}
+
+@test "mv from another file system copies, as always" {
+	lines 1 5 >"$BASE/w.jsonl"
+	mv "$BASE/w.jsonl" "$D/inbox/"
+	same "$(count)" 5
+	[ ! -e "$BASE/w.jsonl" ]
+}
+
+@test "a staged file of many megabytes is no burden" {
+	python3 - >"$BASE/huge.jsonl" <<-'PY'
+		for i in range(30000):
+		    print('{"id":"r%d","vector":[%d.5,1,2],"text":"%s"}' % (i, i, "y" * 300))
+	PY
+	cp "$BASE/huge.jsonl" "$D/inbox/huge.jsonl.part"
+	cmp "$BASE/huge.jsonl" "$D/inbox/huge.jsonl.part"
+	mv "$D/inbox/huge.jsonl.part" "$D/inbox/huge.jsonl"
+	same "$(count)" 30000
+}
+
+@test "the name shows while the file is copied" {
+	python3 - "$D/inbox/f.jsonl" <<-'PY'
+		import os, sys
+		fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+		os.write(fd, b'{"id":"a","vector":[1,2,3]}\n')
+		assert os.listdir(os.path.dirname(sys.argv[1])) == ["f.jsonl"]
+		assert os.stat(sys.argv[1]).st_size == 28
+		os.close(fd)
+		assert os.listdir(os.path.dirname(sys.argv[1])) == []
+		assert not os.path.exists(sys.argv[1])
+	PY
+}
+
+@test "touch in inbox/ leaves nothing" {
+	touch "$D/inbox/empty.jsonl"
+	same "$(ls "$D/done")" ""
+	for _ in $(seq 1 50); do # the kernel tells of a close in its own time
+		[ -e "$D/inbox/empty.jsonl" ] || break
+		sleep 0.1
+	done
+	[ ! -e "$D/inbox/empty.jsonl" ]
+}
+
+@test "a duplicate id within a file: the last wins, and it is counted" {
+	printf '%s\n' '{"id":"a","vector":[1,2,3]}' '{"id":"a","vector":[4,5,6]}' >"$D/inbox/d.jsonl"
+	same "$(jq -c .vector "$D/vec/a.json")" '[4,5,6]'
+	same "$(jq -c '[.accepted,.duplicates]' "$D/done/d.jsonl.json")" '[2,1]'
+}
+
+@test "receipts and rejects can be removed" {
+	lines 1 2 >"$D/inbox/r.jsonl"
+	rm "$D/done/r.jsonl.json"
+	same "$(ls "$D/done")" ""
+	fails "No such file" cat "$D/done/r.jsonl.json"
+}
+
+@test "tee and dd into inbox/, and a tar of what came in" {
+	lines 1 10 | tee "$D/inbox/t.jsonl" >/dev/null
+	lines 11 20 | dd of="$D/inbox/u.jsonl" bs=7 2>/dev/null
+	same "$(count)" 20
+	same "$(tar -C "$D" -cf - vec | tar -tf - | grep -c json)" 20
+}
