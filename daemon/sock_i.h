@@ -77,8 +77,8 @@ void session_run(struct session *s);
 void session_answer(struct session *s, uint8_t type, uint32_t id, const ProtobufCMessage *m);
 void session_error(
 	struct session *s, const char *where, uint32_t id, int rc, const struct vx_err *err);
-void session_write_answer(struct session *s, uint32_t id, const struct batch_result *res,
-	Vecfs__RowError **errors, size_t n_errors);
+void session_write_answer(struct session *s, uint8_t type, uint32_t id,
+	const struct batch_result *res, Vecfs__RowError **errors, size_t n_errors);
 
 /* sock_ops.c, sock_query.c: one request each.  They answer; a negative value ends the connection. */
 int op_put(struct session *s, const struct rpc_frame *f);

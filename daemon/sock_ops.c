@@ -227,7 +227,7 @@ int op_put(struct session *s, const struct rpc_frame *f)
 	if (rc)
 		session_error(s, where, f->id, rc, &err);
 	else
-		session_write_answer(s, f->id, &p.sum, p.errors, p.n_errors);
+		session_write_answer(s, f->type, f->id, &p.sum, p.errors, p.n_errors);
 	batch_free(p.b);
 	coll_put(c);
 	return 0;
@@ -285,7 +285,7 @@ int op_delete(struct session *s, const struct rpc_frame *f)
 	if (rc)
 		session_error(s, where, f->id, rc, &err);
 	else
-		session_write_answer(s, f->id, &sum, errors, n_errors);
+		session_write_answer(s, f->type, f->id, &sum, errors, n_errors);
 	batch_free(b);
 	coll_put(c);
 	return 0;

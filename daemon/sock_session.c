@@ -120,8 +120,8 @@ void session_error(
 		(void)shutdown(s->conn.fd, SHUT_RDWR);
 }
 
-void session_write_answer(struct session *s, uint32_t id, const struct batch_result *res,
-	Vecfs__RowError **errors, size_t n_errors)
+void session_write_answer(struct session *s, uint8_t type, uint32_t id,
+	const struct batch_result *res, Vecfs__RowError **errors, size_t n_errors)
 {
 	Vecfs__WriteAnswer m = VECFS__WRITE_ANSWER__INIT;
 
@@ -135,7 +135,7 @@ void session_write_answer(struct session *s, uint32_t id, const struct batch_res
 	m.index = res->index;
 	m.errors = errors;
 	m.n_errors = n_errors;
-	session_answer(s, RPC_PUT | RPC_ANSWER, id, &m.base);
+	session_answer(s, type | RPC_ANSWER, id, &m.base);
 }
 
 /* --- puts under way --------------------------------------------------------------- */
@@ -155,7 +155,7 @@ static void answer_slot(struct session *s, struct put_slot *p)
 	sum.duplicates += p->res.duplicates;
 	sum.shard = p->res.shard;
 	sum.index = p->res.index;
-	session_write_answer(s, p->id, &sum, NULL, 0);
+	session_write_answer(s, RPC_PUT, p->id, &sum, NULL, 0);
 }
 
 /* Answers what is done; waits for at least one when 'wait'. */
