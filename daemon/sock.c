@@ -178,6 +178,11 @@ static void make_parent(const char *path)
 	free(dir);
 }
 
+int sock_default_path(struct buf *ret)
+{
+	return rpc_default_socket(ret);
+}
+
 int sock_start(struct db *db, const char *path, struct sock **ret, struct vx_err *err)
 {
 	struct buf place = BUF_INIT;

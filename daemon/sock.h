@@ -14,12 +14,17 @@
 #define VECFS_DAEMON_SOCK_H
 
 #include "base/base.h"
+#include "base/bytes.h"
 #include "base/err.h"
 
 #define SOCK_SESSIONS_MAX 256u
 
 struct db;
 struct sock;
+
+/* Where the socket lies unless somebody says otherwise, and where the tools look: rpc_default_socket(). */
+VX_MUST_CHECK
+int sock_default_path(struct buf *ret);
 
 /* 'db' is borrowed until sock_stop.  'path' NULL: rpc_default_socket().  A missing last directory of 'path' is made (0755).  A stale
  * socket is replaced.  -EADDRINUSE: a live daemon has it; -EEXIST: a file that is no socket. */
