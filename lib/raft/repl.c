@@ -13,11 +13,12 @@
  * with -ENOSPC.
  *
  * A full disk.  libraft must not hear of it: a leader whose append fails truncates its log
- * and steps down, although the records may still become durable.  So proposals are refused
- * before raft_apply once the log has no spare segment, which leaves the rest of the current
- * one for barriers and marks, and marking is what gives log back.  If a flush fails with
- * -ENOSPC all the same, its requests are parked: the writer still holds their records, and
- * an empty request every tick makes it try again.  When that succeeds, they are durable.
+ * and steps down.  So a request that the log refuses with -ENOSPC is parked and submitted
+ * again every tick, oldest first; meanwhile proposals fail with -ENOSPC before raft_apply, and
+ * the group that pins most log is marked outside libraft's rhythm (repl_core_force_mark), since
+ * marks are what gives log back and the writer lets small records through.  Nothing that was
+ * parked has been acknowledged, and one append per group is under way (rule 7), so the order
+ * of a group's entries is kept.
  *
  * Any other failure of the log ends the process (rule 6).
  */
@@ -38,7 +39,6 @@
 #include "wal/wal_writer.h"
 
 #define PIN_MARKS       8u /* a group is marked by force once it pins this many mark_bytes */
-#define FULL_TICKS      5u /* without a spare segment for this long: full */
 #define MARK_BYTES_DFLT (16u << 20)
 
 struct pump_group {
@@ -373,45 +373,42 @@ static void set_full(struct repl *r, bool full)
 	}
 }
 
-/* A flush succeeded: so did what was staged before it. */
-static void unpark(struct repl *r, int status)
+static void finish_log_op(struct repl *r, struct repl_log_op *op)
+{
+	if (op->status == -ENOSPC && !r->closing) {
+		op->next = NULL;
+		*r->parked_tail = op;
+		r->parked_tail = &op->next;
+		set_full(r, true);
+		return;
+	}
+	repl_core_log_done(op, op->status);
+}
+
+/* Submits what the log refused again, oldest first. */
+static void retry_parked(struct repl *r)
 {
 	struct repl_log_op *op = r->parked;
 	r->parked = NULL;
 	r->parked_tail = &r->parked;
 	while (op) {
 		struct repl_log_op *next = op->next;
-		repl_core_log_done(op, status);
+		env_log_submit(&r->env, op);
 		op = next;
 	}
 }
 
-static void finish_log_op(struct repl *r, struct repl_log_op *op)
+/* At the end: nobody was told that these are durable. */
+static void drop_parked(struct repl *r)
 {
-	int status = op->status;
-	if (op == &r->retry)
-		r->retry_busy = false;
-	if (status == -ENOSPC) {
-		if (op != &r->retry) {
-			op->next = NULL;
-			*r->parked_tail = op;
-			r->parked_tail = &op->next;
-		}
-		set_full(r, true);
-		return;
+	struct repl_log_op *op = r->parked;
+	r->parked = NULL;
+	r->parked_tail = &r->parked;
+	while (op) {
+		struct repl_log_op *next = op->next;
+		repl_core_log_done(op, -ENOSPC);
+		op = next;
 	}
-	unpark(r, status);
-	if (op != &r->retry)
-		repl_core_log_done(op, status);
-}
-
-static void retry_flush(struct repl *r)
-{
-	if (!r->parked || r->retry_busy)
-		return;
-	r->retry = (struct repl_log_op){.req = {.n = 0}};
-	r->retry_busy = true;
-	env_log_submit(&r->env, &r->retry);
 }
 
 static void on_handle_closed(uv_handle_t *h)
@@ -427,7 +424,7 @@ static void on_group_closed(void *arg)
 
 static void maybe_end(struct repl *r)
 {
-	if (!r->closing || r->retry_busy || r->parked)
+	if (!r->closing)
 		return;
 	for (uint32_t i = 0; i < r->n; i++) {
 		if (!r->groups[i].closed)
@@ -454,6 +451,7 @@ static void close_groups(struct repl *r)
 		else
 			pg->closed = true;
 	}
+	drop_parked(r);
 }
 
 static void take_marks(struct repl *r, struct pump_mark *m)
@@ -535,15 +533,13 @@ static void on_wake(uv_async_t *h)
 	maybe_end(r);
 }
 
-/* A group that pins much log is marked by force; without a spare segment for a while, new
- * proposals are refused while the current segment still has room for marks. */
+/* A group that pins much log is marked by force; any group is while there is no room. */
 static void watch_log(struct repl *r)
 {
 	struct wal_stats ws;
 	uint32_t pin_group = 0;
 	wal_writer_stat(r->writer, &ws, &pin_group);
-	r->spareless_ticks = ws.spares == 0 ? r->spareless_ticks + 1 : 0;
-	bool full = r->parked || r->spareless_ticks >= FULL_TICKS;
+	bool full = r->parked != NULL;
 	set_full(r, full);
 	struct pump_group *pg = group_at(r, pin_group);
 	if (pg && ws.pinned_bytes > 0 && (full || ws.pinned_bytes >= PIN_MARKS * r->mark_bytes))
@@ -554,12 +550,11 @@ static void on_timer(uv_timer_t *h)
 {
 	struct repl *r = h->data;
 	if (r->closing) {
-		retry_flush(r);
 		maybe_end(r);
 		return;
 	}
 	watch_log(r);
-	retry_flush(r);
+	retry_parked(r);
 	for (uint32_t i = 0; i < r->n; i++)
 		repl_core_tick(r->groups[i].core);
 	publish_all(r);
