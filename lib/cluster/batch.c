@@ -311,7 +311,7 @@ static int admit(struct batch *b, struct vx_err *err)
 	vx_unlock(&db->coll_lock);
 	if (rc)
 		return vx_err_set(err, rc, "collection '%s' was dropped", c->name);
-	rc = node_space_check(db, batch_bytes(b), b->deletes_only, err);
+	rc = home_space_check(db, batch_bytes(b), b->deletes_only, err);
 	if (rc == 0 && !b->deletes_only) {
 		rc = coll_fix_dim(c, b->dim, err);
 		if (rc == 0)

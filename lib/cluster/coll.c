@@ -232,7 +232,7 @@ int db_create(struct db *db, const char *name, const struct coll_schema *schema,
 	if (rc == 0)
 		rc = schema_pairs(schema, &pairs, &n, err);
 	if (rc == 0)
-		rc = node_space_check(db, 4096, false, err);
+		rc = home_space_check(db, 4096, false, err);
 	if (rc == 0)
 		rc = buf_put_u8(&b, CAT_CREATE);
 	if (rc == 0)

@@ -115,7 +115,7 @@ static void release_all(struct db *db, bool save)
 			shard_close(db->shards[s], save);
 	for (uint32_t s = 0; s < SHARDS_MAX; s++)
 		free(db->shard_ctx[s]);
-	node_close(db);
+	home_close(db);
 	vx_mutex_release(&db->space_lock);
 	vx_cond_release(&db->tail_cond);
 	vx_cond_release(&db->index_cond);
@@ -154,7 +154,7 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
 		random_bytes(&db->origin, sizeof db->origin);
 	while (db->origin == 0);
 	if (rc == 0)
-		rc = node_open(db, err);
+		rc = home_open(db, err);
 	if (rc == 0)
 		rc = catalog_open(db, err);
 	if (rc == 0)

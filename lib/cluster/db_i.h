@@ -2,7 +2,7 @@
  *
  * Groups: META_GROUP replicates the catalog; group SHARD_GROUP0 + s is shard s.
  *
- *	node.c      data directory: lock, node.json, space
+ *	home.c      data directory: lock, node.json, space
  *	catalog.c   the meta group's state machine, and the collection table in memory
  *	propose.c   tickets: one proposal, from its sequence number to its result
  *	applier.c   queues and workers between the reactor and the stores
@@ -181,13 +181,13 @@ struct db {
 	_Atomic uint64_t n_searches, n_writes, n_gets;
 };
 
-/* node.c */
+/* home.c */
 VX_MUST_CHECK
-int node_open(struct db *db, struct vx_err *err); /* directory, lock, node.json */
-void node_close(struct db *db);
+int home_open(struct db *db, struct vx_err *err); /* directory, lock, node.json */
+void home_close(struct db *db);
 /* -ENOSPC when 'bytes' more of writing would eat into the reserve.  Deletes may use the reserve. */
 VX_MUST_CHECK
-int node_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err *err);
+int home_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err *err);
 VX_MUST_CHECK
 int path_join(char *out, size_t cap, const char *fmt, ...) VX_PRINTF(3, 4);
 

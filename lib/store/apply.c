@@ -37,20 +37,20 @@ struct run {
 	struct slice *sl;
 	struct vx_err *err;
 	struct index *ix;
-	struct db_state st;   /* becomes the slice's at COMMIT */
-	uint32_t first_slot;  /* of the run */
-	uint32_t staged_from; /* slots [staged_from, st.next_slot) are in the buffers */
-	struct buf kills;     /* struct kill */
-	struct buf longs;     /* struct long_id */
-	struct buf placed;    /* this entry: ordinal (4), rowid (8) per slot */
+	struct metadb_state st; /* becomes the slice's at COMMIT */
+	uint32_t first_slot;    /* of the run */
+	uint32_t staged_from;   /* slots [staged_from, st.next_slot) are in the buffers */
+	struct buf kills;       /* struct kill */
+	struct buf longs;       /* struct long_id */
+	struct buf placed;      /* this entry: ordinal (4), rowid (8) per slot */
 	bool hist;
 };
 
 #define PLACED_SIZE 12u
 
-static int db_fail(struct run *r, int rc)
+static int metadb_fail(struct run *r, int rc)
 {
-	return db_err(&r->sl->wdb, rc, r->err);
+	return metadb_err(&r->sl->wdb, rc, r->err);
 }
 
 /* --- staging ------------------------------------------------------------------------------- */
@@ -128,7 +128,7 @@ static int stage(
 /* The version in 'slot' ends with this entry. */
 static int kill_slot(struct run *r, uint64_t index, uint64_t rowid, uint32_t slot)
 {
-	struct db *db = &r->sl->wdb;
+	struct metadb *db = &r->sl->wdb;
 	struct kill k = {.slot = slot, .index = index};
 	sqlite3_stmt *st;
 
@@ -136,22 +136,22 @@ static int kill_slot(struct run *r, uint64_t index, uint64_t rowid, uint32_t slo
 	if (rc)
 		return vx_err_set(r->err, rc, "no memory");
 	if (r->hist) {
-		rc = db_get(db, ST_HIST_ADD, &st);
+		rc = metadb_get(db, ST_HIST_ADD, &st);
 		if (rc)
-			return db_fail(r, rc);
+			return metadb_fail(r, rc);
 		sqlite3_bind_int64(st, 1, (int64_t)rowid);
 		sqlite3_bind_int64(st, 2, (int64_t)index);
-		rc = db_run(db, ST_HIST_ADD);
+		rc = metadb_run(db, ST_HIST_ADD);
 		if (rc)
-			return db_fail(r, rc);
+			return metadb_fail(r, rc);
 	}
-	rc = db_get(db, ST_DEAD_ADD, &st);
+	rc = metadb_get(db, ST_DEAD_ADD, &st);
 	if (rc == 0) {
 		sqlite3_bind_int64(st, 1, slot);
 		sqlite3_bind_int64(st, 2, (int64_t)index);
-		rc = db_run(db, ST_DEAD_ADD);
+		rc = metadb_run(db, ST_DEAD_ADD);
 	}
-	return rc ? db_fail(r, rc) : 0;
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 /* --- records --------------------------------------------------------------------------------- */
@@ -166,11 +166,11 @@ static int find(struct run *r, const struct vx_record *rec, struct found *ret)
 {
 	sqlite3_stmt *st;
 
-	int rc = db_get(&r->sl->wdb, ST_REC_FIND, &st);
+	int rc = metadb_get(&r->sl->wdb, ST_REC_FIND, &st);
 	if (rc)
-		return db_fail(r, rc);
+		return metadb_fail(r, rc);
 	sqlite3_bind_blob(st, 1, rec->id, (int)rec->id_len, SQLITE_STATIC);
-	rc = db_step(&r->sl->wdb, st);
+	rc = metadb_step(&r->sl->wdb, st);
 	*ret = (struct found){.exists = rc == 1};
 	if (rc == 1) {
 		ret->rowid = (uint64_t)sqlite3_column_int64(st, 0);
@@ -178,7 +178,7 @@ static int find(struct run *r, const struct vx_record *rec, struct found *ret)
 		ret->born = (uint64_t)sqlite3_column_int64(st, 2);
 		rc = 0;
 	} else if (rc < 0) {
-		rc = db_fail(r, rc);
+		rc = metadb_fail(r, rc);
 	}
 	sqlite3_reset(st);
 	return rc;
@@ -194,21 +194,21 @@ static void bind_rest(sqlite3_stmt *st, int at, const struct vx_record *rec)
 static int insert(struct run *r, uint64_t index, uint64_t mtime, const struct vx_record *rec,
 	bool *ret_inserted)
 {
-	struct db *db = &r->sl->wdb;
+	struct metadb *db = &r->sl->wdb;
 	sqlite3_stmt *st;
 
-	int rc = db_get(db, ST_REC_INSERT, &st);
+	int rc = metadb_get(db, ST_REC_INSERT, &st);
 	if (rc)
-		return db_fail(r, rc);
+		return metadb_fail(r, rc);
 	sqlite3_bind_int64(st, 1, (int64_t)r->st.next_rowid);
 	sqlite3_bind_blob(st, 2, rec->id, (int)rec->id_len, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 3, (int64_t)r->st.next_slot);
 	sqlite3_bind_int64(st, 4, (int64_t)index);
 	sqlite3_bind_int64(st, 5, (int64_t)mtime);
 	bind_rest(st, 6, rec);
-	rc = db_run(db, ST_REC_INSERT);
+	rc = metadb_run(db, ST_REC_INSERT);
 	if (rc)
-		return db_fail(r, rc);
+		return metadb_fail(r, rc);
 	*ret_inserted = sqlite3_changes(db->c) == 1;
 	return 0;
 }
@@ -221,16 +221,16 @@ static int update(struct run *r, uint64_t index, uint64_t mtime, const struct vx
 	int rc = kill_slot(r, index, f->rowid, f->slot);
 	if (rc)
 		return rc;
-	rc = db_get(&r->sl->wdb, ST_REC_UPDATE, &st);
+	rc = metadb_get(&r->sl->wdb, ST_REC_UPDATE, &st);
 	if (rc == 0) {
 		sqlite3_bind_int64(st, 1, (int64_t)f->rowid);
 		sqlite3_bind_int64(st, 2, (int64_t)r->st.next_slot);
 		sqlite3_bind_int64(st, 3, (int64_t)index);
 		sqlite3_bind_int64(st, 4, (int64_t)mtime);
 		bind_rest(st, 5, rec);
-		rc = db_run(&r->sl->wdb, ST_REC_UPDATE);
+		rc = metadb_run(&r->sl->wdb, ST_REC_UPDATE);
 	}
-	return rc ? db_fail(r, rc) : 0;
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 static int delete_rec(struct run *r, uint64_t index, const struct found *f)
@@ -240,12 +240,12 @@ static int delete_rec(struct run *r, uint64_t index, const struct found *f)
 	int rc = kill_slot(r, index, f->rowid, f->slot);
 	if (rc)
 		return rc;
-	rc = db_get(&r->sl->wdb, ST_REC_DELETE, &st);
+	rc = metadb_get(&r->sl->wdb, ST_REC_DELETE, &st);
 	if (rc == 0) {
 		sqlite3_bind_int64(st, 1, (int64_t)f->rowid);
-		rc = db_run(&r->sl->wdb, ST_REC_DELETE);
+		rc = metadb_run(&r->sl->wdb, ST_REC_DELETE);
 	}
-	return rc ? db_fail(r, rc) : 0;
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 /* Applies one record and says how it went.  'ord' counts the storing records of the entry. */
@@ -300,7 +300,7 @@ static int apply_rec(struct run *r, uint64_t index, uint64_t mtime, const struct
 static int add_batch_row(
 	struct run *r, uint64_t index, uint32_t first, uint32_t n, const uint8_t *placed)
 {
-	struct db *db = &r->sl->wdb;
+	struct metadb *db = &r->sl->wdb;
 	sqlite3_stmt *st;
 	uint32_t ord = get_le32(placed);
 	uint64_t rowid = get_le64(placed + 4);
@@ -309,9 +309,9 @@ static int add_batch_row(
 	for (uint32_t i = 1; i < n && plain; i++)
 		plain = get_le32(placed + i * PLACED_SIZE) == ord + i &&
 			get_le64(placed + i * PLACED_SIZE + 4) == rowid + i;
-	int rc = db_get(db, ST_BATCH_ADD, &st);
+	int rc = metadb_get(db, ST_BATCH_ADD, &st);
 	if (rc)
-		return db_fail(r, rc);
+		return metadb_fail(r, rc);
 	const uint8_t *rows = r->s->stage_rows.data +
 			      (size_t)(first - r->staged_from) * SEG_ROW_SIZE;
 	sqlite3_bind_int64(st, 1, (int64_t)index);
@@ -324,8 +324,8 @@ static int add_batch_row(
 		sqlite3_bind_null(st, 7);
 	else
 		sqlite3_bind_blob(st, 7, placed, (int)(n * PLACED_SIZE), SQLITE_STATIC);
-	rc = db_run(db, ST_BATCH_ADD);
-	return rc ? db_fail(r, rc) : 0;
+	rc = metadb_run(db, ST_BATCH_ADD);
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 /* The entry's slots are all still staged: a run flushes between entries only. */
@@ -347,24 +347,24 @@ static int find_recent(
 {
 	sqlite3_stmt *st;
 
-	int rc = db_get(&r->sl->wdb, ST_RECENT_FIND, &st);
+	int rc = metadb_get(&r->sl->wdb, ST_RECENT_FIND, &st);
 	if (rc)
-		return db_fail(r, rc);
+		return metadb_fail(r, rc);
 	sqlite3_bind_int64(st, 1, (int64_t)h->origin);
 	sqlite3_bind_int64(st, 2, (int64_t)h->seq);
 	rc = slice_recall(r->sl, st, res, ret_found);
-	return rc ? db_fail(r, rc) : 0;
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 static int add_recent(
 	struct run *r, uint64_t index, const struct entry_header *h, const struct apply_result *res)
 {
-	struct db *db = &r->sl->wdb;
+	struct metadb *db = &r->sl->wdb;
 	sqlite3_stmt *st;
 
-	int rc = db_get(db, ST_RECENT_ADD, &st);
+	int rc = metadb_get(db, ST_RECENT_ADD, &st);
 	if (rc)
-		return db_fail(r, rc);
+		return metadb_fail(r, rc);
 	uint64_t n = r->st.next_recent++;
 	sqlite3_bind_int64(st, 1, (int64_t)n);
 	sqlite3_bind_int64(st, 2, (int64_t)h->origin);
@@ -375,15 +375,15 @@ static int add_recent(
 	sqlite3_bind_int64(st, 7, res->deleted);
 	sqlite3_bind_int64(st, 8, res->missing);
 	sqlite3_bind_int64(st, 9, res->conflicts);
-	rc = db_run(db, ST_RECENT_ADD);
+	rc = metadb_run(db, ST_RECENT_ADD);
 	if (rc == 0 && n % RECENT_KEEP == 0 && n > RECENT_KEEP) {
-		rc = db_get(db, ST_RECENT_PRUNE, &st);
+		rc = metadb_get(db, ST_RECENT_PRUNE, &st);
 		if (rc == 0) {
 			sqlite3_bind_int64(st, 1, (int64_t)(n - RECENT_KEEP));
-			rc = db_run(db, ST_RECENT_PRUNE);
+			rc = metadb_run(db, ST_RECENT_PRUNE);
 		}
 	}
-	return rc ? db_fail(r, rc) : 0;
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 /* Every record must decode and fit the schema before the first one is applied. */
@@ -490,17 +490,17 @@ static int begin(struct run *r)
 	uint64_t prune_to = sl->prune_to;
 	vx_unlock(&sl->view_mu);
 
-	int rc = db_run(&sl->wdb, ST_BEGIN);
+	int rc = metadb_run(&sl->wdb, ST_BEGIN);
 	if (rc == 0 && !r->hist && sl->hist_used)
-		rc = db_run(&sl->wdb, ST_HIST_CLEAR);
+		rc = metadb_run(&sl->wdb, ST_HIST_CLEAR);
 	if (rc == 0 && prune_to) {
-		rc = db_get(&sl->wdb, ST_BATCH_PRUNE, &st);
+		rc = metadb_get(&sl->wdb, ST_BATCH_PRUNE, &st);
 		if (rc == 0) {
 			sqlite3_bind_int64(st, 1, (int64_t)prune_to);
-			rc = db_run(&sl->wdb, ST_BATCH_PRUNE);
+			rc = metadb_run(&sl->wdb, ST_BATCH_PRUNE);
 		}
 	}
-	return rc ? db_fail(r, rc) : 0;
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 /* Whatever may fail for want of memory after COMMIT is got before it. */
@@ -517,7 +517,7 @@ static int prepare_kills(struct run *r)
 
 static int commit(struct run *r)
 {
-	struct db *db = &r->sl->wdb;
+	struct metadb *db = &r->sl->wdb;
 	sqlite3_stmt *st;
 
 	int rc = flush(r);
@@ -525,18 +525,18 @@ static int commit(struct run *r)
 		rc = prepare_kills(r);
 	if (rc)
 		return rc;
-	rc = db_get(db, ST_STATE_SET, &st);
+	rc = metadb_get(db, ST_STATE_SET, &st);
 	if (rc == 0) {
 		sqlite3_bind_int64(st, 1, (int64_t)r->st.applied);
 		sqlite3_bind_int64(st, 2, (int64_t)r->st.next_slot);
 		sqlite3_bind_int64(st, 3, (int64_t)r->st.next_rowid);
 		sqlite3_bind_int64(st, 4, (int64_t)r->st.next_recent);
 		sqlite3_bind_int64(st, 5, (int64_t)r->st.count);
-		rc = db_run(db, ST_STATE_SET);
+		rc = metadb_run(db, ST_STATE_SET);
 	}
 	if (rc == 0)
-		rc = db_run(db, ST_COMMIT);
-	return rc ? db_fail(r, rc) : 0;
+		rc = metadb_run(db, ST_COMMIT);
+	return rc ? metadb_fail(r, rc) : 0;
 }
 
 /* After COMMIT: nothing here fails. */
@@ -615,7 +615,7 @@ static int data_run(struct run *r, struct apply_req *reqs, struct entry_reader *
 	if (rc == 0)
 		publish(r);
 	else if (!sqlite3_get_autocommit(sl->wdb.c))
-		(void)!db_run(&sl->wdb, ST_ROLLBACK);
+		(void)!metadb_run(&sl->wdb, ST_ROLLBACK);
 	end(r);
 	return rc;
 }

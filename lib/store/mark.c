@@ -33,7 +33,7 @@ static int sync_file(struct disk *d, const char *path)
 static int sync_sqlite(struct slice *sl, struct vx_err *err)
 {
 	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
-	struct db db;
+	struct metadb db;
 	int log = 0, copied = 0;
 
 	int rc = store_path(path, sl->dir, "meta.db");
@@ -41,21 +41,23 @@ static int sync_sqlite(struct slice *sl, struct vx_err *err)
 		rc = store_path(wal, sl->dir, "meta.db-wal");
 	if (rc)
 		return rc;
-	rc = db_open(&db, path, 256, err);
+	rc = metadb_open(&db, path, 256, err);
 	if (rc)
 		return rc;
-	int sq = sqlite3_wal_checkpoint_v2(db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
+	int sq = sqlite3_wal_checkpoint_v2(
+		metadb.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
 	if (sq && (sq & 0xff) != SQLITE_BUSY)
-		rc = db_err(&db, db_errno(db.c, sqlite3_extended_errcode(db.c)), err);
+		rc = metadb_err(
+			&db, metadb_errno(metadb.c, sqlite3_extended_errcode(metadb.c)), err);
 	bool whole = sq == 0 && log == copied;
 	struct stat st;
 	if (rc == 0 && whole && stat(wal, &st) == 0 && st.st_size > WAL_KEEP_BYTES) {
 		/* Give the space back if nobody is in the way this very moment. */
-		sqlite3_busy_timeout(db.c, 0);
+		sqlite3_busy_timeout(metadb.c, 0);
 		(void)sqlite3_wal_checkpoint_v2(
-			db.c, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &copied);
+			metadb.c, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &copied);
 	}
-	db_close(&db);
+	metadb_close(&db);
 	/* SQLite holds no lock through its log, so that closing a descriptor of it is harmless. */
 	if (rc == 0 && !whole)
 		rc = sync_file(disk_real(), wal);

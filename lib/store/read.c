@@ -8,10 +8,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
-int reader_take(struct slice *sl, struct db **ret, struct vx_err *err)
+int reader_take(struct slice *sl, struct metadb **ret, struct vx_err *err)
 {
 	char path[STORE_PATH_MAX];
-	struct db *db = NULL;
+	struct metadb *db = NULL;
 
 	vx_lock(&sl->read_mu);
 	while (sl->n_idle == 0 && sl->n_readers >= READERS_MAX)
@@ -30,7 +30,7 @@ int reader_take(struct slice *sl, struct db **ret, struct vx_err *err)
 	if (!db)
 		rc = -ENOMEM;
 	if (rc == 0)
-		rc = db_open(db, path, sl->shard->cache_kib, err);
+		rc = metadb_open(db, path, sl->shard->cache_kib, err);
 	if (rc) {
 		free(db);
 		vx_lock(&sl->read_mu);
@@ -43,7 +43,7 @@ int reader_take(struct slice *sl, struct db **ret, struct vx_err *err)
 	return 0;
 }
 
-void reader_give(struct slice *sl, struct db *db)
+void reader_give(struct slice *sl, struct metadb *db)
 {
 	vx_lock(&sl->read_mu);
 	assert(sl->n_idle < READERS_MAX);
@@ -52,11 +52,11 @@ void reader_give(struct slice *sl, struct db *db)
 	vx_unlock(&sl->read_mu);
 }
 
-int reader_fail(struct slice *sl, struct db *db, int rc, struct vx_err *err)
+int reader_fail(struct slice *sl, struct metadb *db, int rc, struct vx_err *err)
 {
 	struct vx_err mine = VX_ERR_INIT;
 
-	db_err(db, rc, &mine);
+	metadb_err(db, rc, &mine);
 	if (rc == -EUCLEAN)
 		slice_quarantine(sl, rc, mine.msg);
 	if (err)
@@ -128,18 +128,18 @@ int rec_settle(struct slice *sl, unsigned what, const struct rec_place *p, const
 	return 0;
 }
 
-static int get(struct slice *sl, enum db_stmt which, const char *id, size_t id_len, uint64_t rowid,
-	unsigned what, struct slice_rec *ret, struct vx_err *err)
+static int get(struct slice *sl, enum metadb_stmt which, const char *id, size_t id_len,
+	uint64_t rowid, unsigned what, struct slice_rec *ret, struct vx_err *err)
 {
 	struct slice_rec r = {.mem = BUF_INIT};
 	struct rec_place place;
 	sqlite3_stmt *st;
-	struct db *db;
+	struct metadb *db;
 
 	int rc = reader_take(sl, &db, err);
 	if (rc)
 		return rc;
-	rc = db_get(db, which, &st);
+	rc = metadb_get(db, which, &st);
 	if (rc) {
 		reader_fail(sl, db, rc, err);
 		goto out;
@@ -148,7 +148,7 @@ static int get(struct slice *sl, enum db_stmt which, const char *id, size_t id_l
 		sqlite3_bind_blob(st, 1, id, (int)id_len, SQLITE_STATIC);
 	else
 		sqlite3_bind_int64(st, 1, (int64_t)rowid);
-	rc = db_step(db, st);
+	rc = metadb_step(db, st);
 	if (rc == 0)
 		rc = vx_err_set(err, -ENOENT, "no such record");
 	else if (rc < 0)
@@ -184,17 +184,17 @@ int slice_get_rowid(
 int slice_stat_rec(struct slice *sl, const char *id, size_t id_len, struct slice_rec_stat *ret)
 {
 	sqlite3_stmt *st;
-	struct db *db;
+	struct metadb *db;
 
 	if (id_len < 1 || id_len > VX_ID_MAX)
 		return -ENOENT;
 	int rc = reader_take(sl, &db, NULL);
 	if (rc)
 		return rc;
-	rc = db_get(db, ST_REC_FIND, &st);
+	rc = metadb_get(db, ST_REC_FIND, &st);
 	if (rc == 0) {
 		sqlite3_bind_blob(st, 1, id, (int)id_len, SQLITE_STATIC);
-		rc = db_step(db, st);
+		rc = metadb_step(db, st);
 		if (rc == 1) {
 			ret->rowid = (uint64_t)sqlite3_column_int64(st, 0);
 			ret->version = (uint64_t)sqlite3_column_int64(st, 2);
@@ -222,17 +222,17 @@ static int list_page(
 	struct slice *sl, uint64_t after, uint32_t max, struct buf *items, struct buf *ids)
 {
 	sqlite3_stmt *st;
-	struct db *db;
+	struct metadb *db;
 
 	items->len = ids->len = 0;
 	int rc = reader_take(sl, &db, NULL);
 	if (rc)
 		return rc;
-	rc = db_get(db, ST_REC_LIST, &st);
+	rc = metadb_get(db, ST_REC_LIST, &st);
 	if (rc == 0) {
 		sqlite3_bind_int64(st, 1, (int64_t)after);
 		sqlite3_bind_int64(st, 2, max);
-		while ((rc = db_step(db, st)) == 1) {
+		while ((rc = metadb_step(db, st)) == 1) {
 			struct list_item it = {
 				.rowid = (uint64_t)sqlite3_column_int64(st, 0),
 				.mtime_ns = (uint64_t)sqlite3_column_int64(st, 1),

@@ -14,10 +14,10 @@ struct rec_place {
 
 /* Takes a read connection, opening one or waiting when all are out. */
 VX_MUST_CHECK
-int reader_take(struct slice *sl, struct db **ret, struct vx_err *err);
-void reader_give(struct slice *sl, struct db *db);
+int reader_take(struct slice *sl, struct metadb **ret, struct vx_err *err);
+void reader_give(struct slice *sl, struct metadb *db);
 /* Keeps the reason; a damaged meta.db quarantines the slice.  Returns 'rc'. */
-int reader_fail(struct slice *sl, struct db *db, int rc, struct vx_err *err);
+int reader_fail(struct slice *sl, struct metadb *db, int rc, struct vx_err *err);
 VX_MUST_CHECK
 int rec_append(struct buf *mem, sqlite3_stmt *st, int col, size_t *ret_len, bool *ret_present);
 VX_MUST_CHECK

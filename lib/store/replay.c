@@ -15,7 +15,7 @@
 /* Counts of an entry applied earlier, from a bound ST_RECENT_FIND statement. */
 int slice_recall(struct slice *sl, sqlite3_stmt *st, struct apply_result *ret, bool *ret_found)
 {
-	int rc = db_step(&sl->wdb, st);
+	int rc = metadb_step(&sl->wdb, st);
 	*ret_found = rc == 1;
 	if (rc == 1) {
 		ret->inserted = (uint32_t)sqlite3_column_int64(st, 0);
@@ -107,17 +107,17 @@ static int repair(
 	struct cursor c = {.rd = *rd, .ord = -1};
 	sqlite3_stmt *st;
 
-	int rc = db_get(&sl->wdb, ST_BATCH_FIND, &st);
+	int rc = metadb_get(&sl->wdb, ST_BATCH_FIND, &st);
 	if (rc)
-		return db_err(&sl->wdb, rc, err);
+		return metadb_err(&sl->wdb, rc, err);
 	sqlite3_bind_int64(st, 1, (int64_t)index);
-	while ((rc = db_step(&sl->wdb, st)) == 1) {
+	while ((rc = metadb_step(&sl->wdb, st)) == 1) {
 		rc = rewrite_batch(sl, index, st, &c, err);
 		if (rc)
 			goto out;
 	}
 	if (rc)
-		db_err(&sl->wdb, rc, err);
+		metadb_err(&sl->wdb, rc, err);
 out:
 	sqlite3_reset(st);
 	return rc;
@@ -146,15 +146,15 @@ int slice_replay(
 		vx_unlock(&sl->view_mu);
 	}
 	if (rd->h.origin || rd->h.seq) {
-		int rc = db_get(&sl->wdb, ST_RECENT_FIND_IDX, &st);
+		int rc = metadb_get(&sl->wdb, ST_RECENT_FIND_IDX, &st);
 		if (rc)
-			return db_err(&sl->wdb, rc, err);
+			return metadb_err(&sl->wdb, rc, err);
 		sqlite3_bind_int64(st, 1, (int64_t)rd->h.origin);
 		sqlite3_bind_int64(st, 2, (int64_t)rd->h.seq);
 		sqlite3_bind_int64(st, 3, (int64_t)req->index);
 		rc = slice_recall(sl, st, &req->result, &found);
 		if (rc)
-			return db_err(&sl->wdb, rc, err);
+			return metadb_err(&sl->wdb, rc, err);
 	}
 	return 0;
 }

@@ -55,14 +55,14 @@ static int load(struct slice_scan *sc, uint64_t after, struct vx_err *err)
 	struct slice *sl = sc->sl;
 	struct rec_place place;
 	sqlite3_stmt *st;
-	struct db *db;
+	struct metadb *db;
 
 	sc->places.len = sc->mem.len = 0;
 	sc->loaded = false;
 	int rc = reader_take(sl, &db, err);
 	if (rc)
 		return rc;
-	rc = db_get(db, ST_REC_SCAN, &st);
+	rc = metadb_get(db, ST_REC_SCAN, &st);
 	if (rc) {
 		reader_fail(sl, db, rc, err);
 		goto out;
@@ -72,7 +72,7 @@ static int load(struct slice_scan *sc, uint64_t after, struct vx_err *err)
 	sqlite3_bind_int64(st, 3, (int64_t)sc->view.next_rowid);
 	sqlite3_bind_int64(st, 4, SCAN_PAGE_ROWS);
 	sc->n = 0;
-	while ((rc = db_step(db, st)) == 1) {
+	while ((rc = metadb_step(db, st)) == 1) {
 		rc = rec_read(st, sc->what, &sc->mem, &place);
 		if (rc == 0)
 			rc = buf_append(&sc->places, &place, sizeof place);

@@ -419,7 +419,8 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 	size_t blob_len, uint64_t index, struct vx_err *err)
 {
 	char path[STORE_PATH_MAX];
-	struct db_state st = {.generation = 1, .applied = index, .next_rowid = 1, .next_recent = 1};
+	struct metadb_state st = {
+		.generation = 1, .applied = index, .next_rowid = 1, .next_recent = 1};
 	int rc = 0;
 
 	/* A replay: opening tells whether the slice was ever finished. */
@@ -449,7 +450,7 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 	if (rc == 0)
 		rc = store_path(path, sl->dir, "meta.db");
 	if (rc == 0)
-		rc = db_create(path, sc->cid, blob, blob_len, &st, err);
+		rc = metadb_create(path, sc->cid, blob, blob_len, &st, err);
 	if (rc) {
 		store_remove_tree(s, sl->dir);
 		if (!known)

@@ -122,13 +122,13 @@ static int unproven_from(struct slice *sl, uint64_t *ret, struct vx_err *err)
 	sqlite3_stmt *st;
 	uint64_t first = sl->st.next_slot;
 
-	int rc = db_get(&sl->wdb, ST_BATCH_ALL, &st);
-	while (rc == 0 && (rc = db_step(&sl->wdb, st)) == 1) {
+	int rc = metadb_get(&sl->wdb, ST_BATCH_ALL, &st);
+	while (rc == 0 && (rc = metadb_step(&sl->wdb, st)) == 1) {
 		first = VX_MIN(first, (uint64_t)sqlite3_column_int64(st, 1));
 		rc = 0;
 	}
 	if (rc)
-		db_err(&sl->wdb, rc, err);
+		metadb_err(&sl->wdb, rc, err);
 	else
 		*ret = first;
 	sqlite3_reset(st);
@@ -139,10 +139,10 @@ static int check_batches(struct slice *sl, struct vx_err *err)
 {
 	sqlite3_stmt *st;
 
-	int rc = db_get(&sl->wdb, ST_BATCH_ALL, &st);
+	int rc = metadb_get(&sl->wdb, ST_BATCH_ALL, &st);
 	if (rc)
-		return db_err(&sl->wdb, rc, err);
-	while ((rc = db_step(&sl->wdb, st)) == 1) {
+		return metadb_err(&sl->wdb, rc, err);
+	while ((rc = metadb_step(&sl->wdb, st)) == 1) {
 		uint64_t idx = (uint64_t)sqlite3_column_int64(st, 0);
 		if (slice_batch_check(sl, (uint32_t)sqlite3_column_int64(st, 1),
 			    (uint32_t)sqlite3_column_int64(st, 2),
@@ -159,7 +159,7 @@ static int check_batches(struct slice *sl, struct vx_err *err)
 		p[sl->n_bad_batches++] = idx;
 	}
 	if (rc)
-		db_err(&sl->wdb, rc, err);
+		metadb_err(&sl->wdb, rc, err);
 out:
 	sqlite3_reset(st);
 	if (rc == 0 && sl->n_bad_batches)
@@ -191,10 +191,10 @@ static int load_dead(struct slice *sl, struct vx_err *err)
 	sqlite3_stmt *st;
 	uint32_t count = 0;
 
-	int rc = db_get(&sl->wdb, ST_DEAD_ALL, &st);
+	int rc = metadb_get(&sl->wdb, ST_DEAD_ALL, &st);
 	if (rc)
-		return db_err(&sl->wdb, rc, err);
-	while ((rc = db_step(&sl->wdb, st)) == 1) {
+		return metadb_err(&sl->wdb, rc, err);
+	while ((rc = metadb_step(&sl->wdb, st)) == 1) {
 		int64_t slot = sqlite3_column_int64(st, 0);
 		uint64_t idx = (uint64_t)sqlite3_column_int64(st, 1);
 		if (slot < 0 || (uint64_t)slot >= sl->st.next_slot || idx == 0) {
@@ -210,7 +210,7 @@ static int load_dead(struct slice *sl, struct vx_err *err)
 		count++;
 	}
 	if (rc)
-		db_err(&sl->wdb, rc, err);
+		metadb_err(&sl->wdb, rc, err);
 	atomic_store_explicit(&sl->dead_slots, count, memory_order_relaxed);
 out:
 	sqlite3_reset(st);
@@ -221,13 +221,13 @@ static int load_hist(struct slice *sl, struct vx_err *err)
 {
 	sqlite3_stmt *st;
 
-	int rc = db_get(&sl->wdb, ST_HIST_ANY, &st);
+	int rc = metadb_get(&sl->wdb, ST_HIST_ANY, &st);
 	if (rc)
-		return db_err(&sl->wdb, rc, err);
-	rc = db_step(&sl->wdb, st);
+		return metadb_err(&sl->wdb, rc, err);
+	rc = metadb_step(&sl->wdb, st);
 	sqlite3_reset(st);
 	if (rc < 0)
-		return db_err(&sl->wdb, rc, err);
+		return metadb_err(&sl->wdb, rc, err);
 	sl->hist_used = rc == 1;
 	return 0;
 }
@@ -256,12 +256,12 @@ int slice_open(struct slice *sl, struct vx_err *err)
 	int rc = store_path(path, sl->dir, "meta.db");
 	if (rc)
 		return rc;
-	rc = db_open(&sl->wdb, path, sl->shard->cache_kib, err);
+	rc = metadb_open(&sl->wdb, path, sl->shard->cache_kib, err);
 	if (rc == 0)
-		rc = db_load_state(&sl->wdb, sl->cid, &sl->schema, &sl->st, err);
+		rc = metadb_load_state(&sl->wdb, sl->cid, &sl->schema, &sl->st, err);
 	if (rc == -EUCLEAN || rc == -EIO) {
 		/* Looked at only now: closing a second descriptor drops SQLite's locks. */
-		db_close(&sl->wdb);
+		metadb_close(&sl->wdb);
 		if (never_written(sl, path))
 			rc = vx_err_set(err, -ENODATA, "meta.db: was never finished");
 	}
@@ -302,11 +302,11 @@ void slice_close(struct slice *sl)
 {
 	assert(sl->n_idle == sl->n_readers);
 	for (unsigned i = 0; i < sl->n_idle; i++) {
-		db_close(sl->idle[i]);
+		metadb_close(sl->idle[i]);
 		free(sl->idle[i]);
 	}
 	sl->n_idle = sl->n_readers = 0;
-	db_close(&sl->wdb);
+	metadb_close(&sl->wdb);
 	index_free(sl->index);
 	sl->index = NULL;
 	sl->index_phase = INDEX_NONE;

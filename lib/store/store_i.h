@@ -92,8 +92,8 @@ uint32_t vec_sum(const float *v, uint32_t dim, uint32_t slot);
 void slot_row_encode(uint8_t *p, uint32_t cid, uint32_t slot, uint64_t rowid, uint64_t born,
 	uint32_t vsum, const char *id, size_t id_len);
 
-/* --- SQLite (db.c) -------------------------------------------------------------- */
-enum db_stmt {
+/* --- SQLite (metadb.c) -------------------------------------------------------------- */
+enum metadb_stmt {
 	ST_BEGIN,
 	ST_BEGIN_READ,
 	ST_COMMIT,
@@ -124,37 +124,37 @@ enum db_stmt {
 	ST_MAX,
 };
 
-struct db {
+struct metadb {
 	sqlite3 *c;
 	sqlite3_stmt *st[ST_MAX]; /* prepared at first use */
 };
 
 /* The row of 'state'. */
-struct db_state {
+struct metadb_state {
 	uint64_t generation, applied, next_slot, next_rowid, next_recent, count;
 };
 
 VX_MUST_CHECK
-int db_create(const char *path, uint32_t cid, const void *schema, size_t schema_len,
-	const struct db_state *st, struct vx_err *err);
+int metadb_create(const char *path, uint32_t cid, const void *schema, size_t schema_len,
+	const struct metadb_state *st, struct vx_err *err);
 VX_MUST_CHECK
-int db_open(struct db *db, const char *path, unsigned cache_kib, struct vx_err *err);
-void db_close(struct db *db);
+int metadb_open(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err);
+void metadb_close(struct metadb *db);
 /* -ENODATA: the directory was never finished. */
 VX_MUST_CHECK
-int db_load_state(struct db *db, uint32_t cid, struct slice_schema *ret_schema,
-	struct db_state *ret, struct vx_err *err);
+int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_schema,
+	struct metadb_state *ret, struct vx_err *err);
 VX_MUST_CHECK
-int db_get(struct db *db, enum db_stmt which, sqlite3_stmt **ret);
+int metadb_get(struct metadb *db, enum metadb_stmt which, sqlite3_stmt **ret);
 /* Steps a statement that returns no row, and resets it. */
 VX_MUST_CHECK
-int db_run(struct db *db, enum db_stmt which);
+int metadb_run(struct metadb *db, enum metadb_stmt which);
 /* Steps: 1 row, 0 done, or a negative errno. */
 VX_MUST_CHECK
-int db_step(struct db *db, sqlite3_stmt *st);
+int metadb_step(struct metadb *db, sqlite3_stmt *st);
 /* SQLite's code as a negative errno. */
-int db_errno(sqlite3 *c, int sqlite_rc);
-int db_err(struct db *db, int rc, struct vx_err *err);
+int metadb_errno(sqlite3 *c, int sqlite_rc);
+int metadb_err(struct metadb *db, int rc, struct vx_err *err);
 
 /* --- slices -------------------------------------------------------------------------- */
 struct view {
@@ -188,9 +188,9 @@ struct slice {
 	_Atomic uint32_t dead_slots;               /* counted before the view is published */
 
 	/* applier only (and the opener) */
-	struct db wdb;
-	struct db_state st;    /* committed */
-	uint64_t *bad_batches; /* indexes whose bytes in the segments are wrong */
+	struct metadb wdb;
+	struct metadb_state st; /* committed */
+	uint64_t *bad_batches;  /* indexes whose bytes in the segments are wrong */
 	uint32_t n_bad_batches;
 	bool hist_used;
 	uint32_t runs;
@@ -216,7 +216,7 @@ struct slice {
 	/* guarded by read_mu */
 	struct vx_mutex read_mu;
 	struct vx_cond read_cond;
-	struct db *idle[READERS_MAX];
+	struct metadb *idle[READERS_MAX];
 	unsigned n_idle, n_readers;
 };
 

@@ -1,4 +1,4 @@
-/* db.c - meta.db: connections, statements, and SQLite's errors as ours.
+/* metadb.c - meta.db: connections, statements, and SQLite's errors as ours.
  *
  * Every SQL text of the store is in the table below.  A connection belongs to one thread at a time
  * (NOMUTEX) and prepares a statement when it is first asked for it.  The log of SQLite is never
@@ -75,7 +75,7 @@ static const char *const stmt_sql[ST_MAX] = {
 	[ST_HIST_CLEAR] = "DELETE FROM hist",
 };
 
-int db_errno(sqlite3 *c, int rc)
+int metadb_errno(sqlite3 *c, int rc)
 {
 	switch (rc & 0xff) {
 	case SQLITE_OK:
@@ -112,52 +112,52 @@ int db_errno(sqlite3 *c, int rc)
 	}
 }
 
-int db_err(struct db *db, int rc, struct vx_err *err)
+int metadb_err(struct metadb *db, int rc, struct vx_err *err)
 {
 	return vx_err_set(err, rc, "meta.db: %s", db->c ? sqlite3_errmsg(db->c) : "cannot open");
 }
 
-int db_get(struct db *db, enum db_stmt which, sqlite3_stmt **ret)
+int metadb_get(struct metadb *db, enum metadb_stmt which, sqlite3_stmt **ret)
 {
 	if (VX_UNLIKELY(!db->st[which])) {
 		int rc = sqlite3_prepare_v3(db->c, stmt_sql[which], -1, SQLITE_PREPARE_PERSISTENT,
 			&db->st[which], NULL);
 		if (rc)
-			return db_errno(db->c, rc);
+			return metadb_errno(db->c, rc);
 	}
 	*ret = db->st[which];
 	return 0;
 }
 
-int db_step(struct db *db, sqlite3_stmt *st)
+int metadb_step(struct metadb *db, sqlite3_stmt *st)
 {
 	int rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)
 		return 1;
 	if (rc == SQLITE_DONE)
 		return 0;
-	return db_errno(db->c, sqlite3_extended_errcode(db->c));
+	return metadb_errno(db->c, sqlite3_extended_errcode(db->c));
 }
 
-int db_run(struct db *db, enum db_stmt which)
+int metadb_run(struct metadb *db, enum metadb_stmt which)
 {
 	sqlite3_stmt *st = NULL;
 
-	int rc = db_get(db, which, &st);
+	int rc = metadb_get(db, which, &st);
 	if (rc)
 		return rc;
-	rc = db_step(db, st);
+	rc = metadb_step(db, st);
 	sqlite3_reset(st);
 	return rc;
 }
 
-static int db_connect(struct db *db, const char *path, int flags, struct vx_err *err)
+static int metadb_connect(struct metadb *db, const char *path, int flags, struct vx_err *err)
 {
-	*db = (struct db){.c = NULL};
+	*db = (struct metadb){.c = NULL};
 	int rc = sqlite3_open_v2(path, &db->c, flags | SQLITE_OPEN_NOMUTEX, NULL);
 	if (rc) {
-		rc = db_err(db, db_errno(db->c, sqlite3_extended_errcode(db->c)), err);
-		db_close(db);
+		rc = metadb_err(db, metadb_errno(db->c, sqlite3_extended_errcode(db->c)), err);
+		metadb_close(db);
 		return rc;
 	}
 	sqlite3_extended_result_codes(db->c, 1);
@@ -170,30 +170,30 @@ static int db_connect(struct db *db, const char *path, int flags, struct vx_err 
 	return 0;
 }
 
-static int db_exec(struct db *db, const char *sql, struct vx_err *err)
+static int metadb_exec(struct metadb *db, const char *sql, struct vx_err *err)
 {
 	int rc = sqlite3_exec(db->c, sql, NULL, NULL, NULL);
-	return rc ? db_err(db, db_errno(db->c, sqlite3_extended_errcode(db->c)), err) : 0;
+	return rc ? metadb_err(db, metadb_errno(db->c, sqlite3_extended_errcode(db->c)), err) : 0;
 }
 
-int db_open(struct db *db, const char *path, unsigned cache_kib, struct vx_err *err)
+int metadb_open(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err)
 {
 	char sql[256];
 
-	int rc = db_connect(db, path, SQLITE_OPEN_READWRITE, err);
+	int rc = metadb_connect(db, path, SQLITE_OPEN_READWRITE, err);
 	if (rc)
 		return rc;
 	snprintf(sql, sizeof sql,
 		"PRAGMA synchronous=NORMAL; PRAGMA cache_size=-%u; PRAGMA temp_store=MEMORY;"
 		"PRAGMA mmap_size=0; PRAGMA cell_size_check=ON;",
 		cache_kib);
-	rc = db_exec(db, sql, err);
+	rc = metadb_exec(db, sql, err);
 	if (rc)
-		db_close(db);
+		metadb_close(db);
 	return rc;
 }
 
-void db_close(struct db *db)
+void metadb_close(struct metadb *db)
 {
 	for (int i = 0; i < ST_MAX; i++)
 		sqlite3_finalize(db->st[i]);
@@ -202,29 +202,29 @@ void db_close(struct db *db)
 		assert(rc == SQLITE_OK);
 		(void)rc;
 	}
-	*db = (struct db){.c = NULL};
+	*db = (struct metadb){.c = NULL};
 }
 
 /* Makes the file with its tables and first state, all in one transaction behind the switch to WAL.
  * Nothing is synced: until the mark the log can make the slice again. */
-int db_create(const char *path, uint32_t cid, const void *schema, size_t schema_len,
-	const struct db_state *st, struct vx_err *err)
+int metadb_create(const char *path, uint32_t cid, const void *schema, size_t schema_len,
+	const struct metadb_state *st, struct vx_err *err)
 {
-	struct db db;
+	struct metadb db;
 	sqlite3_stmt *ins = NULL;
 
-	int rc = db_connect(&db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+	int rc = metadb_connect(&db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
 	if (rc)
 		return rc;
-	rc = db_exec(&db,
+	rc = metadb_exec(&db,
 		"PRAGMA page_size=4096; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL;"
 		"BEGIN IMMEDIATE;",
 		err);
 	if (rc == 0)
-		rc = db_exec(&db, create_sql, err);
+		rc = metadb_exec(&db, create_sql, err);
 	if (rc)
 		goto out;
-	rc = sqlite3_prepare_v2(db.c,
+	rc = sqlite3_prepare_v2(metadb.c,
 		"INSERT INTO state VALUES(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", -1, &ins, NULL);
 	if (rc == 0) {
 		sqlite3_bind_int64(ins, 1, STORE_FORMAT);
@@ -240,39 +240,40 @@ int db_create(const char *path, uint32_t cid, const void *schema, size_t schema_
 		rc = rc == SQLITE_DONE ? 0 : rc;
 	}
 	if (rc)
-		rc = db_err(&db, db_errno(db.c, sqlite3_extended_errcode(db.c)), err);
+		rc = metadb_err(
+			&db, metadb_errno(metadb.c, sqlite3_extended_errcode(metadb.c)), err);
 	sqlite3_finalize(ins);
 	if (rc == 0)
-		rc = db_exec(&db, "COMMIT", err);
+		rc = metadb_exec(&db, "COMMIT", err);
 out:
-	db_close(&db);
+	metadb_close(&db);
 	return rc;
 }
 
-int db_load_state(struct db *db, uint32_t cid, struct slice_schema *ret_schema,
-	struct db_state *ret, struct vx_err *err)
+int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_schema,
+	struct metadb_state *ret, struct vx_err *err)
 {
 	sqlite3_stmt *st;
 
 	int rc = sqlite3_prepare_v2(
 		db->c, "SELECT 1 FROM sqlite_master WHERE name = 'state'", -1, &st, NULL);
 	if (rc)
-		return db_err(db, db_errno(db->c, sqlite3_extended_errcode(db->c)), err);
-	rc = db_step(db, st);
+		return metadb_err(db, metadb_errno(db->c, sqlite3_extended_errcode(db->c)), err);
+	rc = metadb_step(db, st);
 	if (rc < 0)
-		db_err(db, rc, err);
+		metadb_err(db, rc, err);
 	sqlite3_finalize(st);
 	if (rc < 0)
 		return rc;
 	if (rc == 0)
 		return vx_err_set(err, -ENODATA, "meta.db: was never finished");
 
-	rc = db_get(db, ST_STATE_GET, &st);
+	rc = metadb_get(db, ST_STATE_GET, &st);
 	if (rc)
-		return db_err(db, rc, err);
-	rc = db_step(db, st);
+		return metadb_err(db, rc, err);
+	rc = metadb_step(db, st);
 	if (rc < 0) {
-		db_err(db, rc, err);
+		metadb_err(db, rc, err);
 		goto out;
 	}
 	if (rc == 0) {
@@ -291,7 +292,7 @@ int db_load_state(struct db *db, uint32_t cid, struct slice_schema *ret_schema,
 		rc = vx_err_set(err, -EUCLEAN, "meta.db: the schema is damaged or another's");
 		goto out;
 	}
-	*ret = (struct db_state){
+	*ret = (struct metadb_state){
 		.generation = (uint64_t)sqlite3_column_int64(st, 3),
 		.applied = (uint64_t)sqlite3_column_int64(st, 4),
 		.next_slot = (uint64_t)sqlite3_column_int64(st, 5),

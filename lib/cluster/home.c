@@ -1,4 +1,4 @@
-/* node.c - the data directory: one owner, an identity, and room.
+/* home.c - the data directory: one owner, an identity, and room.
  *
  * DATA/lock is held with flock(2) for the life of the daemon.  DATA/node.json is written once.  A
  * ballast file is given back to the file system when it runs nearly full, so that deletes (which need a
@@ -144,7 +144,7 @@ static void ballast_drop(struct db *db)
 		(void)!truncate(path, 0);
 }
 
-int node_open(struct db *db, struct vx_err *err)
+int home_open(struct db *db, struct vx_err *err)
 {
 	static const char *const dirs[] = {"wal", "q", "done", "failed"};
 	char path[4096];
@@ -184,14 +184,14 @@ int node_open(struct db *db, struct vx_err *err)
 	return rc;
 }
 
-void node_close(struct db *db)
+void home_close(struct db *db)
 {
 	if (db->lock_fd >= 0)
 		close(db->lock_fd);
 }
 
 /* The file system is asked at most every SPACE_RECHECK_NS; what is under way meanwhile is far below the reserve. */
-int node_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err *err)
+int home_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err *err)
 {
 	uint64_t now = clock_mono_ns();
 
