@@ -45,17 +45,17 @@ static int sync_sqlite(struct slice *sl, struct vx_err *err)
 	if (rc)
 		return rc;
 	int sq = sqlite3_wal_checkpoint_v2(
-		metadb.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
+		db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
 	if (sq && (sq & 0xff) != SQLITE_BUSY)
 		rc = metadb_err(
-			&db, metadb_errno(metadb.c, sqlite3_extended_errcode(metadb.c)), err);
+			&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
 	bool whole = sq == 0 && log == copied;
 	struct stat st;
 	if (rc == 0 && whole && stat(wal, &st) == 0 && st.st_size > WAL_KEEP_BYTES) {
 		/* Give the space back if nobody is in the way this very moment. */
-		sqlite3_busy_timeout(metadb.c, 0);
+		sqlite3_busy_timeout(db.c, 0);
 		(void)sqlite3_wal_checkpoint_v2(
-			metadb.c, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &copied);
+			db.c, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &copied);
 	}
 	metadb_close(&db);
 	/* SQLite holds no lock through its log, so that closing a descriptor of it is harmless. */

@@ -224,7 +224,7 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 		rc = metadb_exec(&db, create_sql, err);
 	if (rc)
 		goto out;
-	rc = sqlite3_prepare_v2(metadb.c,
+	rc = sqlite3_prepare_v2(db.c,
 		"INSERT INTO state VALUES(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", -1, &ins, NULL);
 	if (rc == 0) {
 		sqlite3_bind_int64(ins, 1, STORE_FORMAT);
@@ -241,7 +241,7 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 	}
 	if (rc)
 		rc = metadb_err(
-			&db, metadb_errno(metadb.c, sqlite3_extended_errcode(metadb.c)), err);
+			&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
 	sqlite3_finalize(ins);
 	if (rc == 0)
 		rc = metadb_exec(&db, "COMMIT", err);
