@@ -51,8 +51,8 @@ struct hnsw {
 	struct arena_block *arena;
 	uint64_t upper_bytes;
 
-	/* upkeep (settle.c); 'upkeep' is held by the one thread that does it */
-	struct vx_mutex upkeep;
+	/* upkeep: repair and measuring, by one thread at a time */
+	uint32_t upkeep;     /* atomic: 1 while somebody is at it */
 	uint32_t audited;    /* atomic: linked slots when every one was last seen reachable */
 	uint32_t ef_default; /* atomic */
 	uint32_t measured;   /* atomic: linked slots when ef_default was last measured */
@@ -135,6 +135,11 @@ bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot);
 int hnsw_check(struct index *ix, struct vx_err *err);
 /* Makes every linked slot reachable from the entry point on layer 0.  -ENOMEM. */
 int hnsw_repair(struct index *ix, struct scratch *sc);
+
+/* --- measure.c ---------------------------------------------------------------- */
+/* Whether the graph has grown enough since the default ef was last measured. */
+bool hnsw_measure_due(const struct index *ix);
+void hnsw_measure(struct index *ix, struct scratch *sc);
 
 /* --- save.c -------------------------------------------------------------------- */
 int hnsw_save(struct index *ix, struct ckpt_writer *w, uint32_t nslots);

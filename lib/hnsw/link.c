@@ -18,6 +18,11 @@
 
 #define SELECT_BATCH 8u
 
+/* A candidate is given up for a chosen one only if it is nearer to that by this factor
+ * (of squared distances).  A little above 1 keeps longer and denser links: measured, 1.2 saves a
+ * quarter to a half of the distances at recall .95; 1.4 is worse again. */
+#define SELECT_SLACK 1.2f
+
 /* An exponentially distributed height that depends on seed and slot only. */
 static uint32_t draw_level(const struct index *ix, uint32_t slot)
 {
@@ -31,11 +36,13 @@ static uint32_t draw_level(const struct index *ix, uint32_t slot)
 }
 
 /* Algorithm 4 without extension or keeping of pruned ones: of n candidates, nearest first,
- * at most m such that each is nearer to the base than to any chosen before.  Fills
- * 'chosen' with their indexes. */
+ * at most m such that each is nearer to the base than to any chosen before, with the slack of
+ * Subramanya et al., "DiskANN", 2019 (alpha).  Negative inner products are no distances:
+ * there the slack is 1.  Fills 'chosen' with the candidates' indexes. */
 static uint32_t select_neighbours(struct index *ix, struct scratch *sc, const struct cand *cands,
 	uint32_t n, uint32_t m, uint32_t *chosen)
 {
+	const float slack = ix->p.metric == VX_IP ? 1.0f : SELECT_SLACK;
 	uint32_t slots[HNSW_ROW_MAX], count = 0;
 	float dist[SELECT_BATCH];
 
@@ -48,7 +55,7 @@ static uint32_t select_neighbours(struct index *ix, struct scratch *sc, const st
 			probe_distances(
 				&ix->codes, &sc->pair, slots + j, b, sc->rows, sc->dots, dist);
 			for (uint32_t x = 0; x < b; x++)
-				good &= !(dist[x] < cands[i].d);
+				good &= !(dist[x] * slack < cands[i].d);
 		}
 		if (good) {
 			slots[count] = cands[i].slot;
@@ -151,7 +158,8 @@ static void choose_row(
 		sc->work[i].d = sc->pool[i].d;
 		sc->work[i].slot = slot_of(h, level, sc->pool[i].slot);
 	}
-	uint32_t m = select_neighbours(ix, sc, sc->work, n, h->m, chosen);
+	uint32_t cap = level == 0 ? h->m0 : h->m;
+	uint32_t m = select_neighbours(ix, sc, sc->work, n, cap, chosen);
 	for (uint32_t i = 0; i < m; i++)
 		link_set(row, i, sc->pool[chosen[i]].slot + 1);
 }

@@ -9,9 +9,9 @@
  *
  * Nodes that may not be returned (deleted, filtered out, beyond the view) are walked like others
  * but leave the pool as soon as they are expanded, and it ends when ef that may be are in front.
- * Whether a node is visible is asked only when it is expanded.  The pool's capacity grows
- * with the share of invisible nodes met so far, or it would have dropped what
- * later moves up.  When the invisible ones outnumber a budget the walk gives up: scanning is
+ * Whether a node is visible is asked only when it is expanded.  The pool's capacity is ef
+ * over the share of visible ones, first in a sample and then among those met so far, or it would
+ * have dropped what later moves up.  When the invisible ones outnumber a budget the walk gives up: scanning is
  * then cheaper.
  */
 #include <math.h>
@@ -20,6 +20,7 @@
 
 #define STOP_EVERY_HOPS 64u
 #define HIDDEN_PER_EF   16u
+#define SHARE_SAMPLES   16u
 #define POOL_MAX        65536u
 
 uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t from, uint32_t to,
@@ -143,13 +144,29 @@ static inline uint32_t gather(
 	return m;
 }
 
+/* The pool's capacity at the start of a question: ef over the share of visible slots among a few
+ * fixed ones, which stay in the cache. */
+static uint32_t first_cap(const struct index *ix, const struct scratch *sc,
+	const struct index_query *q, uint32_t ef, uint32_t limit)
+{
+	uint32_t seen = 0;
+
+	for (uint32_t i = 1; i <= SHARE_SAMPLES; i++) {
+		uint32_t slot = (uint32_t)((uint64_t)(i * 0x9e3779b1u) * limit >> 32);
+		seen += ix_visible(ix, q, slot);
+	}
+	uint64_t want = (uint64_t)ef * (SHARE_SAMPLES + 1) / (seen + 1);
+	return (uint32_t)VX_MAX(ef, VX_MIN(want, (uint64_t)sc->pool_cap));
+}
+
 int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float d, uint32_t ef,
 	const struct index_query *q, uint32_t limit, uint32_t *ret_n, bool *ret_gave_up,
 	struct index_search_stat *st)
 {
 	const uint32_t m0 = hnsw_of(ix)->m0;
 	struct cand *pool = sc->pool;
-	uint32_t n = 1, cur = 0, hops = 0, hidden = 0, cap = ef;
+	uint32_t n = 1, cur = 0, hops = 0, hidden = 0;
+	uint32_t cap = q ? first_cap(ix, sc, q, ef, limit) : ef;
 	uint32_t hidden_max = VX_MAX(HIDDEN_PER_EF * ef, limit / 128);
 
 	*ret_gave_up = false;

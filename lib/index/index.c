@@ -229,50 +229,86 @@ static void sort_hits(struct index_hit *h, uint32_t n)
 	}
 }
 
-/* How many of the pool get their exact distance: codes are good enough that what belongs
- * to the first k is rarely far behind them. */
-static uint32_t rerank_count(uint32_t k)
+/* How many of the pool get their exact distance at most. */
+static uint32_t rerank_max(uint32_t k)
 {
-	return VX_MAX(k + k / 2, k + 16);
+	return VX_MAX(2 * k, k + 16);
 }
 
-/* Gives the best of the pool their exact distances, in place (d), sorted into hits. */
+#define RERANK_AHEAD 4u
+
+/* A slot's full vector, on its way into the cache. */
+static const float *fetch_vector(const struct codes *c, uint32_t slot)
+{
+	const float *v = c->host.vector(c->host.ctx, slot);
+
+	for (uint32_t i = 0; v && i < c->dim; i += 16)
+		__builtin_prefetch(v + i, 0, 3);
+	return v;
+}
+
+/* What reranking has learned of the codes' error, exact - code. */
+struct code_error {
+	uint32_t n;
+	double sum, squares;
+};
+
+#define RERANK_MIN    8u /* samples before the error is believed */
+#define RERANK_SIGMAS 3.0
+
+/* Whether a candidate with this code distance can hardly be nearer than 'worst'. */
+static bool hopeless(const struct code_error *e, float d, float worst)
+{
+	double mean = e->sum / e->n, var = e->squares / e->n - mean * mean;
+
+	return (double)d + mean - RERANK_SIGMAS * sqrt(VX_MAX(var, 0.0)) > (double)worst;
+}
+
+/* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is sorted by
+ * code distance, and the first k show how far that is off: once the next one would have to be off
+ * by more than three standard deviations to belong to the answer, none after it does. */
 static uint32_t rerank(struct index *ix, const struct index_query *q, struct scratch *sc,
 	uint32_t n, struct index_hit *hits, struct index_search_stat *st)
 {
 	const struct codes *c = &ix->codes;
-	const float *next = NULL;
-	uint32_t want = rerank_count(q->k), kept = 0;
+	const uint32_t max = rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
+	const float *ahead[RERANK_AHEAD];
+	struct code_error err = {0};
+	uint32_t kept = 0;
 	float qnorm = 0;
 
 	if (c->metric == VX_COSINE)
 		qnorm = sqrtf(c->k->dot_f32(q->vec, q->vec, c->dim));
-	/* The pool is read at i and written at kept <= i. */
-	for (uint32_t i = 0; i < n && kept < want; i++) {
-		const float *v = i == 0 ? c->host.vector(c->host.ctx, sc->pool[0].slot) : next;
-		if (i + 1 < n) {
-			next = c->host.vector(c->host.ctx, sc->pool[i + 1].slot);
-			for (uint32_t b = 0; next && b < c->dim; b += 16)
-				__builtin_prefetch(next + b, 0, 3);
-		}
+	for (uint32_t i = 0; i < VX_MIN(n, RERANK_AHEAD); i++)
+		ahead[i] = fetch_vector(c, sc->pool[i].slot);
+	for (uint32_t i = 0; i < n && err.n < max; i++) {
+		const float *v = ahead[i % RERANK_AHEAD];
+		float code = sc->pool[i].d;
+		if (err.n >= least && kept == q->k && hopeless(&err, code, sc->work[kept - 1].d))
+			break;
+		if (i + RERANK_AHEAD < n)
+			ahead[i % RERANK_AHEAD] = fetch_vector(c, sc->pool[i + RERANK_AHEAD].slot);
 		if (!v)
-			continue;
-		sc->work[kept].slot = sc->pool[i].slot;
-		sc->work[kept++].d = exact_distance(c, q->vec, qnorm, v);
+			continue; /* damaged */
+		float d = exact_distance(c, q->vec, qnorm, v);
+		double off = (double)d - code;
+		if (off - off == 0) { /* finite */
+			err.sum += off;
+			err.squares += off * off;
+		}
+		err.n++;
+		cand_insert(sc->work, &kept, q->k, (struct cand){.d = d, .slot = sc->pool[i].slot});
 	}
-	st->reranked += kept;
-	n = 0;
+	st->reranked += err.n;
 	for (uint32_t i = 0; i < kept; i++)
-		cand_insert(sc->pool, &n, q->k, sc->work[i]);
-	for (uint32_t i = 0; i < n; i++)
-		hits[i] = (struct index_hit){.slot = sc->pool[i].slot, .distance = sc->pool[i].d};
-	return n;
+		hits[i] = (struct index_hit){.slot = sc->work[i].slot, .distance = sc->work[i].d};
+	return kept;
 }
 
 static int search_codes(struct index *ix, const struct index_query *q, struct scratch *sc,
 	uint32_t ef, struct index_hit *hits, uint32_t *ret_n, struct index_search_stat *st)
 {
-	uint32_t want = VX_MAX(ef, rerank_count(q->k)), n = 0;
+	uint32_t want = VX_MAX(ef, rerank_max(q->k)), n = 0;
 	uint32_t limit = VX_MIN(ix_load(&ix->linked), q->nslots);
 	bool complete = true;
 	int rc = 0;
@@ -309,7 +345,7 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 		*ret_n = 0;
 		return 0;
 	}
-	struct scratch *sc = scratch_get(&ix->codes, appended, VX_MAX(ef, rerank_count(q.k)));
+	struct scratch *sc = scratch_get(&ix->codes, appended, VX_MAX(ef, rerank_max(q.k)));
 	if (!sc)
 		return -ENOMEM;
 	int rc = q.exact ? scan_exact(ix, &q, sc, hits, &n, &local)
