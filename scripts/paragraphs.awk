@@ -100,6 +100,7 @@ FNR == 1 {
 # --- Markdown ---------------------------------------------------------------------------------
 md && /^```/ { flush(); literal = !literal; next }
 md && literal { next }
+md && /^(    |\t)/ && para == "" { next }
 md && /^#+ / {
 	flush()
 	heading = $0
