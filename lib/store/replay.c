@@ -91,7 +91,7 @@ static int rewrite_batch(
 		rc = seg_write(sl->shard->disk, g, slot_at(first), n,
 			(const float *)(const void *)vecs.data, rows.data);
 	if (rc == 0)
-		log_info("store", "collection %u: %u vectors of entry %llu written anew", sl->cid,
+		log_debug("store", "collection %u: %u vectors of entry %llu written anew", sl->cid,
 			n, (unsigned long long)index);
 	else
 		vx_err_set(
@@ -141,6 +141,8 @@ int slice_replay(
 		sl->n_bad_batches--;
 		memmove(&sl->bad_batches[i], &sl->bad_batches[i + 1],
 			(sl->n_bad_batches - i) * sizeof *sl->bad_batches);
+		if (sl->n_bad_batches == 0)
+			log_info("store", "collection %u: all vectors are back", sl->cid);
 		vx_lock(&sl->view_mu);
 		sl->repairing = sl->n_bad_batches > 0;
 		vx_unlock(&sl->view_mu);

@@ -1,1 +1,2 @@
-TESTS += store/test_entry
+TESTS += store/test_entry store/test_store
+$(OUT)/tests/store/test_store: $(OUT)/tests/store/fixture.o

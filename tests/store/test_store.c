@@ -1,0 +1,470 @@
+/* Properties of the store, against a model in memory. */
+#include "fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void apply_random(struct fix *f, uint32_t max)
+{
+	uint8_t expect[64], got[64];
+	struct apply_result res;
+	uint32_t n;
+
+	struct logged *l = fix_random_entry(f, max, expect, &n);
+	assert_int_equal(fix_apply(f, l, &res, got), 0);
+	assert_int_equal(res.status, 0);
+	assert_false(res.repeat);
+	assert_memory_equal(expect, got, n);
+	assert_int_equal(res.inserted + res.updated + res.deleted + res.missing + res.conflicts, n);
+}
+
+static void step_index(struct fix *f)
+{
+	int rc;
+	struct slice *sl = shard_slice_get(f->s, CID, &rc, NULL);
+	assert_non_null(sl);
+	assert_true(slice_index_step(sl, 16) >= 0);
+	assert_int_equal(slice_index_save(sl, 8, NULL), 0);
+	slice_put(sl);
+}
+
+/* Whatever is applied, reopened, replayed or marked: readers see what the model has. */
+static void store_agrees_with_the_model(void **state)
+{
+	(void)state;
+	struct fix f;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	for (int i = 0; i < 1500; i++) {
+		apply_random(&f, 12);
+		switch (fix_rnd(&f) % 40) {
+		case 0:
+			fix_close(&f, fix_rnd(&f) % 2);
+			fix_open(&f);
+			break;
+		case 1:
+			fix_close(&f, fix_rnd(&f) % 2);
+			fix_open(&f);
+			fix_replay(&f);
+			break;
+		case 2:
+			fix_mark(&f);
+			break;
+		case 3:
+			step_index(&f);
+			break;
+		case 4:
+		case 5:
+			fix_compare(&f);
+			break;
+		}
+	}
+	fix_compare(&f);
+	fix_release(&f);
+}
+
+/* An entry that comes twice is applied once and answered alike. */
+static void store_repeat_is_applied_once(void **state)
+{
+	(void)state;
+	struct fix f;
+	struct apply_result a, b;
+	uint8_t expect[64];
+	uint32_t n;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	for (int i = 0; i < 50; i++) {
+		struct logged l = *fix_random_entry(&f, 20, expect, &n);
+		assert_int_equal(fix_apply(&f, &l, &a, NULL), 0);
+		l.index++;
+		assert_int_equal(fix_apply(&f, &l, &b, NULL), 0);
+		assert_true(b.repeat);
+		assert_int_equal(a.inserted, b.inserted);
+		assert_int_equal(a.updated, b.updated);
+		assert_int_equal(a.deleted, b.deleted);
+		assert_int_equal(a.missing, b.missing);
+		assert_int_equal(a.conflicts, b.conflicts);
+	}
+	fix_compare(&f);
+	fix_release(&f);
+}
+
+/* A scan gives the view it began with while its rows are replaced and deleted. */
+static void store_scan_sees_one_view(void **state)
+{
+	(void)state;
+	struct fix f;
+	int rc;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < 20; i++)
+			apply_random(&f, 12);
+		struct slice *sl = shard_slice_get(f.s, CID, &rc, NULL);
+		assert_non_null(sl);
+		struct slice_scan *sc;
+		const struct slice_rec *p;
+		struct model_rec before[N_IDS];
+		uint32_t live = 0, seen = 0;
+		uint64_t after = 0;
+		memcpy(before, f.m, sizeof before);
+		for (uint32_t i = 0; i < N_IDS; i++)
+			live += before[i].exists;
+		assert_int_equal(slice_scan_open(sl, SLICE_META | SLICE_VEC, &sc), 0);
+		/* Nothing is loaded yet: all of it must come from what is kept aside. */
+		for (int i = 0; i < 30; i++)
+			apply_random(&f, 12);
+		while ((rc = slice_scan_next(sc, after, &p, NULL)) == 0) {
+			char id[VX_ID_MAX];
+			uint32_t i = 0;
+			after = p->rowid;
+			while (i < N_IDS && (fix_id(i, id) != p->rec.id_len ||
+						    memcmp(id, p->rec.id, p->rec.id_len) != 0))
+				i++;
+			assert_true(i < N_IDS);
+			assert_true(before[i].exists);
+			assert_int_equal(p->version, before[i].version);
+			assert_memory_equal(p->rec.vec, before[i].vec, sizeof before[i].vec);
+			assert_memory_equal(p->rec.meta, before[i].meta, p->rec.meta_len);
+			seen++;
+			if (fix_rnd(&f) % 4 == 0)
+				apply_random(&f, 12);
+		}
+		assert_int_equal(rc, -ENOENT);
+		assert_int_equal(seen, live);
+		slice_scan_close(sc);
+		slice_put(sl);
+	}
+	fix_compare(&f);
+	fix_release(&f);
+}
+
+/* Vectors that never reached the disk come back from the log. */
+static void store_torn_vectors_are_repaired(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 12; round++) {
+		struct fix f;
+		char path[512];
+		uint64_t slots_at_mark;
+		int rc;
+
+		fix_init(&f, NULL);
+		assert_int_equal(fix_create(&f, CID), 0);
+		for (int i = 0; i < 30; i++)
+			apply_random(&f, 12);
+		if (round % 3 != 2)
+			fix_mark(&f);
+		struct slice *sl = shard_slice_get(f.s, CID, &rc, NULL);
+		struct slice_stats st;
+		slice_stat(sl, &st);
+		slots_at_mark = round % 3 != 2 ? st.nslots : 0;
+		slice_put(sl);
+		for (int i = 0; i < 30; i++)
+			apply_random(&f, 12);
+		fix_close(&f, round % 2);
+		fix_path(&f, "c-17/g-0001/000000.vec", path);
+		if (round % 3 == 2 && round % 2) {
+			assert_int_equal(truncate(path, (off_t)(fix_rnd(&f) % 6000)), 0);
+		} else {
+			int fd = open(path, O_RDWR);
+			uint64_t row = 4096 + slots_at_mark * 64;
+			uint64_t vec = 20975616 + slots_at_mark * DIM * 4;
+			char junk[40];
+			memset(junk, (int)fix_rnd(&f), sizeof junk);
+			assert_int_equal(pwrite(fd, junk, 40, (off_t)vec), 40);
+			assert_int_equal(pwrite(fd, junk, 40, (off_t)(vec + 200)), 40);
+			assert_int_equal(pwrite(fd, junk, 40, (off_t)(row + 128)), 40);
+			close(fd);
+		}
+		fix_open(&f);
+		/* Until then nothing is answered from what is missing. */
+		sl = shard_slice_get(f.s, CID, &rc, NULL);
+		assert_non_null(sl);
+		float q[DIM] = {0};
+		struct slice_hit hit;
+		uint32_t n;
+		struct index_query iq = {.vec = q, .k = 1};
+		assert_int_equal(slice_search(sl, &iq, &hit, &n, NULL), -EAGAIN);
+		slice_put(sl);
+		fix_replay(&f);
+		fix_compare(&f);
+		for (int i = 0; i < 10; i++)
+			apply_random(&f, 12);
+		fix_compare(&f);
+		fix_release(&f);
+	}
+}
+
+/* A flipped byte in a vector is an error for its record and never a wrong answer. */
+static void store_flipped_byte_is_found(void **state)
+{
+	(void)state;
+	struct fix f;
+	char path[512], id[VX_ID_MAX];
+	int rc;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, i, (float)i), NULL, NULL), 0);
+	fix_mark(&f);
+	/* A transaction after the mark lets go of the batches, so that nothing is compared. */
+	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 20, 20), NULL, NULL), 0);
+	fix_mark(&f);
+	for (uint32_t i = 0; i < 20; i++) {
+		fix_close(&f, false);
+		fix_path(&f, "c-17/g-0001/000000.vec", path);
+		int fd = open(path, O_RDWR);
+		off_t at = 20975616 + (off_t)(i * DIM * 4 + fix_rnd(&f) % (DIM * 4));
+		uint8_t b;
+		assert_int_equal(pread(fd, &b, 1, at), 1);
+		b ^= (uint8_t)(1 + fix_rnd(&f) % 255);
+		assert_int_equal(pwrite(fd, &b, 1, at), 1);
+		close(fd);
+		fix_open(&f);
+		struct slice *sl = shard_slice_get(f.s, CID, &rc, NULL);
+		assert_non_null(sl);
+		struct slice_rec r = {.mem = BUF_INIT};
+		size_t len = fix_id(i, id);
+		assert_int_equal(slice_get(sl, id, len, SLICE_VEC, &r, NULL), -EUCLEAN);
+		assert_int_equal(slice_get(sl, id, len, SLICE_META, &r, NULL), 0);
+		slice_rec_release(&r);
+		struct slice_hit hits[32];
+		uint32_t n;
+		struct index_query iq = {.vec = f.m[i].vec, .k = 32, .exact = true};
+		assert_int_equal(slice_search(sl, &iq, hits, &n, NULL), 0);
+		assert_int_equal(n, 20 - i);
+		for (uint32_t k = 0; k < n; k++)
+			assert_true(hits[k].slot > i);
+		slice_put(sl);
+	}
+	fix_release(&f);
+}
+
+/* A damaged slice answers EUCLEAN; its neighbour never notices. */
+static void store_damage_stays_in_its_slice(void **state)
+{
+	(void)state;
+	static const char *const files[] = {"c-18/meta.db", "c-18/g-0001/000000.vec"};
+	for (int k = 0; k < 2; k++) {
+		struct fix f;
+		struct vx_err err = VX_ERR_INIT;
+		char path[512];
+		struct apply_result res;
+		int rc;
+
+		fix_init(&f, NULL);
+		assert_int_equal(fix_create(&f, CID), 0);
+		assert_int_equal(fix_create(&f, 18), 0);
+		for (uint32_t i = 0; i < 20; i++) {
+			assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, i, 1), NULL, NULL), 0);
+			assert_int_equal(fix_apply(&f, fix_upsert(&f, 18, i, 1), NULL, NULL), 0);
+		}
+		fix_mark(&f);
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, 18, 3, 1), NULL, NULL), 0);
+		fix_mark(&f);
+		fix_close(&f, false);
+		fix_path(&f, files[k], path);
+		int fd = open(path, O_RDWR);
+		assert_true(fd >= 0);
+		char junk[4096];
+		memset(junk, 0x5a, sizeof junk);
+		assert_int_equal(pwrite(fd, junk, sizeof junk, 0), sizeof junk);
+		close(fd);
+		if (k == 0) {
+			/* SQLite's log would heal the page. */
+			fix_path(&f, "c-18/meta.db-wal", path);
+			assert_int_equal(truncate(path, 0), 0);
+		}
+		fix_open(&f);
+		assert_null(shard_slice_get(f.s, 18, &rc, &err));
+		assert_int_equal(rc, -EUCLEAN);
+		assert_true(strlen(err.msg) > 0);
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, 18, 4, 1), &res, NULL), 0);
+		assert_int_equal(res.status, -EUCLEAN);
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 4, 2), &res, NULL), 0);
+		assert_int_equal(res.status, 0);
+		fix_compare(&f);
+		fix_mark(&f);
+		fix_release(&f);
+	}
+}
+
+/* A full disk, whichever call meets it, leaves nothing behind that a retry does not put right. */
+static void store_full_disk_can_be_retried(void **state)
+{
+	(void)state;
+	bool hit = true;
+
+	for (int at = 1; hit; at++) {
+		struct fault_disk d;
+		struct fix f;
+		uint8_t expect[64];
+		uint32_t n;
+
+		fault_disk_init(&d);
+		fix_init(&f, &d.base);
+		d.calls = 0;
+		d.fail_at = at;
+		f.rng = 12345;
+		int rc = fix_create(&f, CID);
+		if (rc) {
+			assert_int_equal(rc, -ENOSPC);
+			assert_int_equal(fix_apply(&f, &f.log[f.n_log - 1], NULL, NULL), 0);
+		}
+		for (int i = 0; i < 12; i++) {
+			struct logged l = *fix_random_entry(&f, 30, expect, &n);
+			struct apply_result res = {.status = 0};
+			rc = fix_apply(&f, &l, &res, NULL);
+			if (rc) {
+				assert_int_equal(rc, -ENOSPC);
+				assert_true(shard_applied(f.s) < l.index);
+				assert_int_equal(fix_apply(&f, &l, &res, NULL), 0);
+				assert_false(res.repeat);
+			}
+			assert_int_equal(res.status, 0);
+		}
+		hit = d.calls >= at;
+		d.fail_at = 0;
+		fix_compare(&f);
+		fix_close(&f, false);
+		fix_open(&f);
+		fix_compare(&f);
+		fix_release(&f);
+		assert_true(at < 500);
+	}
+}
+
+/* A dropped slice is gone, for readers that hold it when they let go; another cid is untouched. */
+static void store_drop_waits_for_readers(void **state)
+{
+	(void)state;
+	struct fix f;
+	struct apply_result res;
+	char path[512], gone[512];
+	int rc;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	assert_int_equal(fix_create(&f, CID), 0); /* a repeat changes nothing */
+	assert_int_equal(fix_create(&f, 18), 0);
+	for (uint32_t i = 0; i < 20; i++) {
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, i, 1), NULL, NULL), 0);
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, 18, i, 1), NULL, NULL), 0);
+	}
+	fix_path(&f, "c-18", path);
+	fix_path(&f, "c-18.dropped", gone);
+	struct slice *sl = shard_slice_get(f.s, 18, &rc, NULL);
+	assert_non_null(sl);
+	assert_int_equal(fix_drop(&f, 18), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(gone, F_OK), 0);
+	assert_null(shard_slice_get(f.s, 18, &rc, NULL));
+	assert_int_equal(rc, -ENOENT);
+	assert_non_null(slice_slot_vector(sl, 3));
+	slice_put(sl);
+	assert_int_equal(access(gone, F_OK), -1);
+	assert_int_equal(fix_apply(&f, fix_upsert(&f, 18, 1, 1), &res, NULL), 0);
+	assert_int_equal(res.status, -ENOENT);
+	assert_int_equal(fix_drop(&f, 18), 0);
+	/* The log makes and drops it again after a restart. */
+	fix_close(&f, false);
+	fix_open(&f);
+	fix_replay(&f);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_null(shard_slice_get(f.s, 18, &rc, NULL));
+	fix_compare(&f);
+	fix_release(&f);
+}
+
+/* A killed process loses nothing that was acknowledged. */
+static void store_survives_kill(void **state)
+{
+	(void)state;
+	struct fix f;
+	uint8_t expect[64];
+	uint32_t n;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	_Atomic uint64_t *acked = mmap(
+		NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(acked, MAP_FAILED);
+	for (int round = 0; round < 25; round++) {
+		size_t from = f.n_log;
+		fix_close(&f, false);
+		/* Entries of this round; the child applies as many as it lives to. */
+		struct model_rec at[41][N_IDS];
+		memcpy(at[0], f.m, sizeof f.m);
+		for (int i = 0; i < 40; i++) {
+			(void)fix_random_entry(&f, 12, expect, &n);
+			memcpy(at[i + 1], f.m, sizeof f.m);
+		}
+		*acked = 0;
+		unsigned wait_us = (unsigned)(fix_rnd(&f) % 8000);
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			fix_open(&f);
+			for (int i = 0; i < 40; i++) {
+				if (fix_apply(&f, &f.log[from + (size_t)i], NULL, NULL))
+					_exit(1);
+				*acked = (uint64_t)i + 1;
+				if (i % 13 == 12)
+					fix_mark(&f);
+			}
+			for (;;)
+				pause();
+		}
+		usleep(wait_us);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		fix_open(&f);
+		/* What was acknowledged is there before the log has said a word. */
+		uint64_t applied = 0;
+		struct slice_stats st;
+		int rc;
+		struct slice *sl = shard_slice_get(f.s, CID, &rc, NULL);
+		assert_non_null(sl);
+		slice_stat(sl, &st);
+		slice_put(sl);
+		for (int i = 0; i < 40; i++)
+			applied += st.applied >= f.log[from + (size_t)i].index;
+		assert_true(applied >= *acked);
+		memcpy(f.m, at[applied], sizeof f.m);
+		fix_compare(&f);
+		memcpy(f.m, at[40], sizeof f.m);
+		fix_replay(&f);
+		fix_compare(&f);
+		if (fix_rnd(&f) % 3 == 0)
+			fix_mark(&f);
+	}
+	munmap((void *)acked, 4096);
+	fix_release(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(store_agrees_with_the_model),
+		cmocka_unit_test(store_repeat_is_applied_once),
+		cmocka_unit_test(store_scan_sees_one_view),
+		cmocka_unit_test(store_torn_vectors_are_repaired),
+		cmocka_unit_test(store_flipped_byte_is_found),
+		cmocka_unit_test(store_damage_stays_in_its_slice),
+		cmocka_unit_test(store_full_disk_can_be_retried),
+		cmocka_unit_test(store_drop_waits_for_readers),
+		cmocka_unit_test(store_survives_kill),
+	};
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
