@@ -13,7 +13,7 @@
  *	fs_dir.c	listings				fs_ingest.c	a stream of records into batches
  *	fs_stream.c	append, delete				fs_keep.c	done/ failed/ q/ on disk
  *	fs_ask.c	questions to answers			fs_query.c	query, near/, q/
- *	fs_scan.c	ids, export.jsonl
+ *	fs_scan.c	ids, export.jsonl		fs_names.c	what names say
  *
  * Locks, in their order: handle.lock (LOCK_FRONT), content.lock (LOCK_SESSION), the database's, then
  * fs.lock (LOCK_LEAF).  The first two only serialise operations on one open file or one staging file, so
@@ -158,6 +158,8 @@ struct fs {
 
 /* fs_main.c: scratch of the calling worker, for what a reply points to; its length is 0. */
 struct buf *fs_scratch(void);
+/* Another request is likely within microseconds: the calling worker does not sleep at once. */
+void fs_expect_more(void);
 
 /* fs_node.c */
 VX_MUST_CHECK
@@ -402,6 +404,8 @@ int ask_id(struct ask *a, struct coll *c, const char *id, size_t len, fuse_req_t
 VX_MUST_CHECK
 int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t req,
 	uint64_t *ret_line, struct vx_err *err);
+/* Whether 'n' bytes are one raw vector. */
+bool ask_is_raw(const char *p, size_t n, uint32_t dim);
 /* Whether 'n' bytes are whole questions: 1, 0 (more may come), or -EINVAL (never). */
 int ask_complete(const char *p, size_t n, uint32_t dim);
 /* Parses without asking. */

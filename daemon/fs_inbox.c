@@ -16,8 +16,7 @@
 
 #include "base/clock.h"
 
-#define NAME_BYTES_MAX 200u /* with what done/ and failed/ add */
-#define CHUNK          (1u << 20)
+#define CHUNK (1u << 20)
 
 struct inbox_handle {
 	struct handle h;
@@ -25,32 +24,6 @@ struct inbox_handle {
 	bool unflushed;    /* bytes came since the last flush */
 	int failed;        /* what ended it */
 };
-
-static bool ends_in(const char *s, const char *suffix)
-{
-	size_t n = strlen(s), m = strlen(suffix);
-
-	return n >= m && !strcmp(s + n - m, suffix);
-}
-
-bool inbox_stages(const char *name)
-{
-	return name[0] == '.' || ends_in(name, ".tmp") || ends_in(name, ".part") ||
-	       ends_in(name, "~");
-}
-
-int inbox_check_name(const char *name, struct vx_err *err)
-{
-	if (strlen(name) > NAME_BYTES_MAX)
-		return vx_err_set(err, -ENAMETOOLONG, "a name in inbox/ has at most %u bytes",
-			NAME_BYTES_MAX);
-	if (codec_format_of(name) == CODEC_NONE)
-		return vx_err_set(err, -EINVAL,
-			"unknown suffix: .jsonl .json .ndjson .tsv .fvecs .bvecs .fbin .npy say "
-			"the format; "
-			"a leading '.' or .tmp .part ~ at the end stages");
-	return 0;
-}
 
 static bool on_error_skip(struct coll *c)
 {

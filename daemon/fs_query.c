@@ -26,31 +26,6 @@ struct query_handle {
 	uint64_t base;      /* end of the last write */
 };
 
-int query_parse_name(const char *name, struct ask_opts *ret, struct vx_err *err)
-{
-	struct ask_opts o = {0};
-	size_t stem = strlen(name), len;
-	int is;
-
-	if (strncmp(name, "query", 5) || stem > 100)
-		return -ENOENT;
-	do {
-		is = ask_strip_opt(name, &stem, &o, err);
-		if (is < 0)
-			return is;
-	} while (is);
-	char head[101];
-	memcpy(head, name, stem);
-	head[stem] = 0;
-	enum answer_format f = answer_format_of(head, &len);
-	if (len != 5)
-		return -ENOENT;
-	if (f)
-		o.format = f;
-	*ret = o;
-	return 0;
-}
-
 static int query_open(struct handle *h, fuse_req_t req, struct vx_err *err)
 {
 	struct query_handle *qh = (struct query_handle *)h;
@@ -95,10 +70,11 @@ static int query_write(struct handle *h, fuse_req_t req, const char *p, size_t n
 	int rc;
 
 	(void)ret_n;
+	fs_expect_more();
 	if (qh->reading)
 		query_reset(qh);
 	qh->base = off + n;
-	if (!qh->pending.len && dim && question_kind_of(p, n, dim) == QUESTION_RAW) {
+	if (!qh->pending.len && ask_is_raw(p, n, dim)) {
 		rc = ask_raw(&qh->ask, h->c, p, dim, req, err);
 		if (rc)
 			return query_failed(qh, rc);
@@ -137,6 +113,7 @@ static int query_read(struct handle *h, fuse_req_t req, size_t size, uint64_t of
 	struct query_handle *qh = (struct query_handle *)h;
 	int rc;
 
+	fs_expect_more();
 	if (qh->pending.len && !blank(&qh->pending)) {
 		rc = query_finish(qh, req, err);
 		if (rc)
@@ -300,7 +277,7 @@ static int answer(struct question_handle *qh, fuse_req_t req, struct vx_err *err
 	qh->ask.number = 0;
 	if (rc == -ENOENT || (rc == 0 && q.len == 0))
 		rc = vx_err_set(err, -ENODATA, "this question was not written yet");
-	else if (rc == 0 && dim && question_kind_of(q.data, q.len, dim) == QUESTION_RAW)
+	else if (rc == 0 && ask_is_raw((const char *)q.data, q.len, dim))
 		rc = ask_raw(&qh->ask, h->c, q.data, dim, req, err);
 	else if (rc == 0)
 		rc = ask_text(&qh->ask, h->c, (const char *)q.data, q.len, req, &h->err_line, err);

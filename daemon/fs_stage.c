@@ -85,12 +85,12 @@ void content_free(struct fs *fs, struct content *ct)
 	free(ct);
 }
 
-void content_lock(struct content *ct)
+VX_NO_TSA void content_lock(struct content *ct)
 {
 	vx_lock(&ct->lock);
 }
 
-void content_unlock(struct content *ct)
+VX_NO_TSA void content_unlock(struct content *ct)
 {
 	vx_unlock(&ct->lock);
 }

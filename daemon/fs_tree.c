@@ -59,33 +59,6 @@ int fs_coll(struct fs *fs, uint32_t cid, struct coll **ret, struct vx_err *err)
 }
 
 /* --- names ----------------------------------------------------------------------------------- */
-/* The last suffix is the representation: "a.b.json" is record "a.b". */
-int fs_record_name(const char *name, char *id, size_t *ret_len, struct vx_err *err)
-{
-	size_t n = strlen(name), stem = 0;
-	int is = 0;
-
-	if (name[0] == '.')
-		return 0;
-	if (n > 5 && !strcmp(name + n - 5, ".json"))
-		is = 1, stem = n - 5;
-	else if (n > 4 && !strcmp(name + n - 4, ".f32"))
-		is = 2, stem = n - 4;
-	else
-		return 0;
-	/* Percent-encoding never makes an id shorter. */
-	if (stem > VX_ID_MAX)
-		return vx_err_set(err, -ENAMETOOLONG,
-			"the id has %zu bytes as a file name; at most %u are allowed", stem,
-			VX_ID_MAX);
-	if (vx_id_decode(name, stem, id, ret_len) < 0)
-		return vx_err_set(err, -EINVAL,
-			"a '%%' in a file name is followed by two hexadecimal digits (%%25 is "
-			"'%%')");
-	int rc = vx_id_check(id, *ret_len, err);
-	return rc ? rc : is;
-}
-
 static int lookup_record(
 	struct fs *fs, uint32_t cid, const char *name, struct loc *ret, struct vx_err *err)
 {
