@@ -15,8 +15,8 @@
  * A full disk.  libraft must not hear of it: a leader whose append fails truncates its log
  * and steps down.  So a request that the log refuses with -ENOSPC is parked and submitted
  * again every tick, oldest first; meanwhile proposals fail with -ENOSPC before raft_apply, and
- * the group that pins most log is marked outside libraft's rhythm (repl_core_force_mark), since
- * marks are what gives log back and the writer lets small records through.  Nothing that was
+ * all groups are marked aside from libraft (repl_core_mark_aside), since marks are what gives
+ * log back and the writer lets small records through.  Nothing that was
  * parked has been acknowledged, and one append per group is under way (rule 7), so the order
  * of a group's entries is kept.
  *
@@ -533,7 +533,7 @@ static void on_wake(uv_async_t *h)
 	maybe_end(r);
 }
 
-/* A group that pins much log is marked by force; any group is while there is no room. */
+/* A group that pins much log is marked by force; all are while there is no room. */
 static void watch_log(struct repl *r)
 {
 	struct wal_stats ws;
@@ -542,8 +542,12 @@ static void watch_log(struct repl *r)
 	bool full = r->parked != NULL;
 	set_full(r, full);
 	struct pump_group *pg = group_at(r, pin_group);
-	if (pg && ws.pinned_bytes > 0 && (full || ws.pinned_bytes >= PIN_MARKS * r->mark_bytes))
+	if (full) {
+		for (uint32_t i = 0; i < r->n; i++)
+			repl_core_mark_aside(r->groups[i].core);
+	} else if (pg && ws.pinned_bytes >= PIN_MARKS * r->mark_bytes) {
 		repl_core_force_mark(pg->core);
+	}
 }
 
 static void on_timer(uv_timer_t *h)

@@ -124,6 +124,9 @@ void repl_core_mark(struct repl_core_group *g, struct repl_mark_req *req);
 /* Marks soon, however little is unmarked: the group pins log that others need. */
 void repl_core_force_mark(struct repl_core_group *g);
 
+/* Marks without waiting for libraft to apply something, which it cannot while the log is full. */
+void repl_core_mark_aside(struct repl_core_group *g);
+
 /* While set, proposals fail with -ENOSPC before libraft sees them; nothing else changes. */
 void repl_core_set_full(struct repl_core_group *g, bool full);
 

@@ -18,6 +18,7 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <stdlib.h>
 
 #include "base/log.h"
 
@@ -211,6 +212,74 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 	g->posted = index;
 	raft_free(buf->base);
 	return 0;
+}
+
+/* --- a mark aside from libraft ------------------------------------------------------- */
+
+/* libraft takes a snapshot only when it has applied something.  While a full disk holds up
+ * the one append under way it applies nothing, and only a mark can give log back: then the same
+ * steps are gone through without it.  Its log in memory is not cut; the next mark of its own
+ * does that. */
+struct aside {
+	struct repl_core_group *g;
+	struct raft_io_async_work work;
+	struct raft_io_snapshot_put put;
+	struct raft_buffer *bufs;
+	unsigned n_bufs;
+};
+
+static void aside_end(struct aside *a)
+{
+	fsm_finalize(&a->g->fsm, &a->bufs, &a->n_bufs);
+	free(a);
+}
+
+static void aside_stored(struct raft_io_snapshot_put *put, int status)
+{
+	(void)status; /* mark_index tells */
+	aside_end(put->data);
+}
+
+static int aside_work(struct raft_io_async_work *work)
+{
+	struct aside *a = work->data;
+	return fsm_snapshot_async(&a->g->fsm, &a->bufs, &a->n_bufs);
+}
+
+static void aside_worked(struct raft_io_async_work *work, int status)
+{
+	struct aside *a = work->data;
+	struct repl_core_group *g = a->g;
+	struct raft_snapshot s = {
+		.index = g->mark_try,
+		.term = g->mark_term_try,
+		.configuration = g->raft.configuration, /* encoded at once */
+		.configuration_index = g->raft.configuration_index,
+		.bufs = a->bufs,
+		.n_bufs = a->n_bufs,
+	};
+	if (status != 0 || repl_guard_snapshot_busy(g) ||
+		g->io.snapshot_put(&g->io, g->opts.trailing, &a->put, &s, aside_stored) != 0)
+		aside_end(a);
+}
+
+void repl_core_mark_aside(struct repl_core_group *g)
+{
+	if (g->posted <= g->mark_index || g->env->ops->now_ms(g->env) < g->mark_retry_at_ms)
+		return;
+	struct aside *a = calloc(1, sizeof *a);
+	if (!a)
+		return;
+	a->g = g;
+	a->work.data = a;
+	a->work.work = aside_work;
+	a->put.data = a;
+	if (fsm_snapshot(&g->fsm, &a->bufs, &a->n_bufs) != 0) {
+		free(a);
+		return;
+	}
+	if (g->io.async_work(&g->io, &a->work, aside_worked) != 0)
+		aside_end(a);
 }
 
 void repl_fsm_init(struct repl_core_group *g)

@@ -570,6 +570,99 @@ static void repl_refusals_name_their_reason(void **state)
 	remove_tree(dir);
 }
 
+/* --- a full disk ----------------------------------------------------------------- */
+
+/* The real disk, except that no file grows while 'full'. */
+struct small_disk {
+	struct disk d; /* first */
+	struct disk_ops ops;
+	atomic_bool full;
+};
+
+static ssize_t small_pwrite(struct disk *d, int fd, const void *p, size_t n, uint64_t off)
+{
+	struct small_disk *s = (struct small_disk *)d;
+	uint64_t size = 0;
+	if (atomic_load(&s->full) && d->ops->size(d, fd, &size) == 0 && off + n > size)
+		return -ENOSPC;
+	return disk_real()->ops->pwrite(disk_real(), fd, p, n, off);
+}
+
+static int small_allocate(struct disk *d, int fd, uint64_t off, uint64_t len)
+{
+	struct small_disk *s = (struct small_disk *)d;
+	if (atomic_load(&s->full))
+		return -ENOSPC;
+	return disk_real()->ops->allocate(disk_real(), fd, off, len);
+}
+
+static int small_open(struct disk *d, const char *path, int oflags, mode_t mode)
+{
+	struct small_disk *s = (struct small_disk *)d;
+	if (atomic_load(&s->full) && (oflags & O_CREAT))
+		return -ENOSPC;
+	return disk_real()->ops->open(disk_real(), path, oflags, mode);
+}
+
+/* While the disk is full proposals fail with -ENOSPC and nothing else happens: the leader stays,
+ * and as soon as the store can be marked the log finds room in itself, the disk still full. */
+static void repl_full_disk_refuses_and_recovers(void **state)
+{
+	(void)state;
+	char dir[128], wal_dir[200];
+	struct host h;
+	struct small_disk disk = {.ops = *disk_real()->ops};
+	disk.d.ops = &disk.ops;
+	disk.ops.pwrite = small_pwrite;
+	disk.ops.allocate = small_allocate;
+	disk.ops.open = small_open;
+	make_dir(dir, sizeof dir);
+	host_init(&h, dir);
+	h.hold_marks = true;
+	struct repl_opts o = make_opts(wal_dir, sizeof wal_dir, dir, 2);
+	o.disk = &disk.d;
+	o.wal.backend = WAL_PWRITE;
+	o.mark_bytes = 64u << 20;
+	struct repl *r = start(&h, &o);
+	struct count c = {.h = &h}, held = {.h = &h};
+	atomic_store(&disk.full, true);
+	unsigned n = 0;
+	/* Some append meets the full log and stays; from then on there is an answer. */
+	while (c.failed == 0 && n < 100) {
+		propose(r, n % 2 ? &held : &c, FIRST, n, 1u << 20);
+		n++;
+		usleep(50 * 1000);
+	}
+	assert_true(c.failed > 0);
+	assert_int_equal(c.status, -ENOSPC);
+	struct repl_group_status st;
+	assert_int_equal(repl_group_stat(r, FIRST, &st), 0);
+	assert_true(st.is_leader);
+	uint64_t term = st.term;
+	vx_lock(&h.lock);
+	h.hold_marks = false;
+	vx_cond_broadcast(&h.cond);
+	vx_unlock(&h.lock);
+	struct count again = {.h = &h};
+	for (unsigned i = 0; i < 200 && again.committed == 0; i++) {
+		propose(r, &again, FIRST + i % 2, 1000 + i, 1000);
+		await(&again, i + 1);
+		usleep(50 * 1000);
+	}
+	assert_true(again.committed > 0);
+	assert_int_equal(repl_group_stat(r, FIRST, &st), 0);
+	assert_true(st.is_leader);
+	assert_int_equal(st.term, term);
+	await(&c, (n + 1) / 2);
+	await(&held, n / 2);
+	unsigned committed = c.committed + held.committed + again.committed;
+	repl_stop(r);
+	assert_int_equal(h.bad, 0);
+	assert_int_equal(h.store[0].n + h.store[1].n, committed);
+	host_release(&h);
+	remove_tree(dir);
+}
+
 /* --- kill ------------------------------------------------------------------------------------- */
 
 struct killed {
@@ -752,6 +845,7 @@ int main(void)
 		cmocka_unit_test(repl_slow_store_makes_proposals_wait),
 		cmocka_unit_test(repl_failed_mark_is_reported_and_repeated),
 		cmocka_unit_test(repl_refusals_name_their_reason),
+		cmocka_unit_test(repl_full_disk_refuses_and_recovers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
