@@ -22,7 +22,7 @@ $(LINT)/%.clang: % $(GEN_HDRS)
 	@touch $@
 $(LINT)/%.gcc: % $(GEN_HDRS)
 	@mkdir -p $(@D)
-	$(Q)gcc -O1 -Werror -S -o /dev/null -MMD -MP -MF $@.d -MT $@ $(call lint_flags,$<) $<
+	$(Q)gcc -O2 -Werror -S -o /dev/null -MMD -MP -MF $@.d -MT $@ $(call lint_flags,$<) $<
 	@touch $@
 $(LINT)/%.tidy: % $(GEN_HDRS) .clang-tidy
 	@mkdir -p $(@D)
@@ -66,7 +66,7 @@ lint-symbols: $(LIB) $(DAEMON_OBJS)
 		awk 'NF == 3 && $$2 ~ /[TDBRC]/ { print $$3 }' | sort | uniq -d); \
 		[ -z "$$twice" ] || { echo "defined twice:" $$twice; exit 1; }
 
-lint_sub = '$(1)=$(MAKE) --no-print-directory -k -s JOBS=$(JOBS) -j$(JOBS) lint-$(1)'
+lint_sub = '$(1)=$(MAKE) --no-print-directory -k -s JOBS=$(JOBS) lint-$(1)'
 lint: $(GEN_HDRS) all ## format, layers, headers, both compilers, clang-tidy, cppcheck, scripts, manual pages
 	$(call run_tests,1,'layers=scripts/lint-includes.sh' 'words=scripts/lint-words.sh' \
 		$(foreach i,tree clang-format shell mandoc man symbols headers clang gcc tidy cppcheck, \
