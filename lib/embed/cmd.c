@@ -218,7 +218,11 @@ int cmd_texts(struct cmd *c, const char *const *texts, const size_t *lens, size_
 	size_t sent = 0, answered = 0;
 	bool write_failed = false;
 
-	c->in.len = c->answer.len = 0;
+	/* An answer nobody asked for would shift all that follow by one. */
+	struct pollfd early = {.fd = c->from, .events = POLLIN};
+	if (c->answer.len || (poll(&early, 1, 0) == 1 && early.revents & POLLIN))
+		return vx_err_set(err, -EIO, "the embedder gave more answers than texts");
+	c->in.len = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (put_line(&c->in, texts[i], lens[i]))
 			return vx_err_set(err, -ENOMEM, "out of memory");

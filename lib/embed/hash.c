@@ -22,7 +22,7 @@
 #define WORD_MAX     64u /* bytes of a word; the rest of a longer one is a word of its own */
 #define SEED         0x76656366u
 #define PAIR_WEIGHT  0.35f
-#define GRAMS_WEIGHT 0.45f
+#define GRAMS_WEIGHT 0.7f
 
 struct feature {
 	uint64_t hash; /* 0: free */
