@@ -25,6 +25,7 @@
 #include "raft/repl.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +177,12 @@ static void work_fn(uv_work_t *uv)
 {
 	struct pump_work *pw = VX_CONTAINER_OF(uv, struct pump_work, uv);
 	pw->w->fn(pw->w);
+	/* Entries come from one thread and die on another, a mark's worth at a time; left to
+	 * itself glibc keeps several marks' worth of holes.  This gives back what the last mark
+	 * freed. */
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }
 
 static void publish(struct repl *r, struct pump_group *pg)

@@ -463,7 +463,7 @@ static void repl_marks_bound_log_and_memory(void **state)
 	assert_true(h.marks >= 4);
 	assert_true(most_unmarked <= (4 * 4 + 16 + 1) * (1u << 20));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	assert_true(most < before + (160u << 20));
+	assert_true(most < before + (96u << 20));
 #endif
 	assert_true(ws.size_bytes < (120u << 20));
 	repl_stop(r);
