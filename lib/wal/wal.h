@@ -11,8 +11,9 @@
  *	wal_stage(w, &rec) ... wal_flush(w)     durable
  *	wal_close(w)
  *
- * Format: docs/format.md.  Files: wal.c (open, append, upkeep), wal_format.c
- * (bytes), wal_recover.c (scan), wal_sync.c (io_uring and pwrite back ends),
+ * Format: docs/format.md.  Files: wal.c (stage, flush, load), wal_format.c (bytes),
+ * wal_group.c (what is known of a group), wal_recover.c (open and scan),
+ * wal_space.c (segments and spares), wal_sync.c (io_uring and pwrite back ends),
  * wal_writer.c (thread).
  *
  * Threads: one thread owns a 'struct wal' after wal_open (the log writer, or the
@@ -100,10 +101,22 @@ int wal_groups(struct wal *w, int (*each)(void *arg, uint32_t group), void *arg)
 
 /* Encodes 'rec' into the pending frame (data is copied).  Nothing is durable yet.
  * ENTRY indexes must be contiguous per group (asserted: last + 1).
- * Errors: -EMSGSIZE, -ENOMEM, -EIO (broken).  A frame grows to any length; the
- * caller flushes. */
+ * Errors: -EMSGSIZE, -ENOMEM, -EIO (broken), -EINVAL (a mark that goes back, a
+ * truncation at or below the mark), -EUSERS (more than WAL_GROUPS_MAX groups).
+ * A frame grows to any length; the caller flushes. */
 VX_MUST_CHECK
 int wal_stage(struct wal *w, const struct wal_rec *rec);
+
+/* What wal_stage would answer, without staging; -EINVAL also for an ENTRY that is
+ * not contiguous (where wal_stage asserts). */
+VX_MUST_CHECK
+int wal_check(struct wal *w, const struct wal_rec *rec);
+
+/* Forgets what is staged, as if it had never been: after -ENOSPC from wal_flush. */
+void wal_discard(struct wal *w);
+
+/* Bytes staged. */
+size_t wal_staged(const struct wal *w);
 
 /* Makes all staged records durable: one write, one fdatasync; no-op when nothing
  * is staged.  May first switch to the next prefilled segment.
@@ -117,6 +130,11 @@ int wal_flush(struct wal *w);
 VX_MUST_CHECK
 int wal_upkeep(struct wal *w);
 
+/* One bounded piece of wal_upkeep: recycles one segment, or writes at most
+ * 'budget_bytes' of a spare.  'ret_more' says whether work is left. */
+VX_MUST_CHECK
+int wal_upkeep_step(struct wal *w, uint64_t budget_bytes, bool *ret_more);
+
 /* The group that pins the most bytes of log, for marking by force.  Returns the
  * bytes pinned, 0 when none. */
 uint64_t wal_pinned(struct wal *w, uint32_t *ret_group);
@@ -125,7 +143,9 @@ struct wal_stats {
 	uint64_t segments, spares, size_bytes; /* on disk */
 	uint64_t flushes, records, written_bytes;
 	uint64_t pinned_bytes; /* since the oldest mark */
+	uint64_t torn_frames;  /* frames cut at open */
 	const char *backend;   /* "io_uring", "pwrite" */
+	uint32_t pin_group;    /* the group that pins most */
 	bool broken;
 };
 void wal_stat(const struct wal *w, struct wal_stats *ret);

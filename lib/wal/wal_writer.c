@@ -1,0 +1,186 @@
+/* wal_writer.c - the log writer's thread.
+ *
+ * Happy path: take everything that waits, stage it all, flush once, answer in
+ * order.  If the flush meets -ENOSPC (or a record cannot be staged) the frame is
+ * dropped and the batch is tried again request by request, after recycling, so
+ * that a mark or a vote beside too big an entry still gets through; a request
+ * that builds on one that failed fails with it.  Spares are made in pieces while
+ * nobody waits, and one piece per batch while somebody does.
+ */
+#include "wal/wal_writer.h"
+
+#include <stdlib.h>
+
+#include "base/lock.h"
+#include "base/log.h"
+
+#define BATCH_BYTES_MAX (16u << 20)
+#define PIECE_BYTES     (1u << 20)
+
+struct wal_writer {
+	struct wal *w; /* owned by the thread */
+	pthread_t thread;
+	struct vx_mutex lock; /* LOCK_QUEUE: guards head, tail, stop */
+	struct vx_cond wake;
+	struct wal_req *head, **tail;
+	bool stop;
+	/* Thread only. */
+	bool refused;     /* a request was refused, so that later ones may have a gap */
+	bool upkeep_full; /* no room for a spare: wait for the next batch */
+};
+
+void wal_writer_submit(struct wal_writer *ww, struct wal_req *req)
+{
+	req->next = NULL;
+	vx_lock(&ww->lock);
+	bool was_empty = !ww->head;
+	*ww->tail = req;
+	ww->tail = &req->next;
+	if (was_empty)
+		vx_cond_signal(&ww->wake);
+	vx_unlock(&ww->lock);
+}
+
+static int stage_req(struct wal_writer *ww, const struct wal_req *req)
+{
+	for (unsigned i = 0; i < req->n; i++) {
+		int rc = wal_check(ww->w, &req->recs[i]);
+		if (rc == -EINVAL && ww->refused)
+			return -ENOSPC;
+		if (rc == 0 || (rc == -EINVAL && req->recs[i].type == WAL_ENTRY))
+			rc = wal_stage(ww->w, &req->recs[i]);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* Answers 'n' requests from 'req' on; returns the rest.  'next' is read before the
+ * callback, which may free or resubmit. */
+static struct wal_req *answer(struct wal_req *req, unsigned n, int status)
+{
+	while (n--) {
+		struct wal_req *next = req->next;
+		req->done(req, status);
+		req = next;
+	}
+	return req;
+}
+
+static void one_by_one(struct wal_writer *ww, struct wal_req *req, unsigned n)
+{
+	bool more = true;
+
+	/* Recycling may make the room; making spares would fail again. */
+	if (wal_upkeep_step(ww->w, 0, &more))
+		more = false;
+	while (n--) {
+		int rc = stage_req(ww, req);
+		if (rc == 0)
+			rc = wal_flush(ww->w);
+		if (rc) {
+			wal_discard(ww->w);
+			ww->refused = true;
+		}
+		req = answer(req, 1, rc);
+	}
+}
+
+static void run_batch(struct wal_writer *ww, struct wal_req *list)
+{
+	while (list) {
+		struct wal_req *req = list;
+		unsigned n = 0;
+		int rc = 0;
+		while (req && rc == 0 && wal_staged(ww->w) < BATCH_BYTES_MAX) {
+			rc = stage_req(ww, req);
+			req = req->next;
+			n++;
+		}
+		if (rc == 0)
+			rc = wal_flush(ww->w);
+		if (rc == 0 || rc == -EIO) {
+			list = answer(list, n, rc);
+		} else {
+			wal_discard(ww->w);
+			one_by_one(ww, list, n);
+			list = req;
+		}
+	}
+}
+
+static void *writer_main(void *arg)
+{
+	struct wal_writer *ww = arg;
+	bool more = true;
+
+	for (;;) {
+		vx_lock(&ww->lock);
+		while (!ww->head && !ww->stop && !more)
+			vx_cond_wait(&ww->wake, &ww->lock);
+		struct wal_req *list = ww->head;
+		bool stop = ww->stop;
+		ww->head = NULL;
+		ww->tail = &ww->head;
+		vx_unlock(&ww->lock);
+		if (!list && stop)
+			return NULL;
+		if (list) {
+			run_batch(ww, list);
+			ww->upkeep_full = false;
+		}
+		int rc = wal_upkeep_step(ww->w, PIECE_BYTES, &more);
+		if (rc) {
+			more = false;
+			if (!ww->upkeep_full)
+				log_warn("wal", "upkeep: %s", vx_errno_name(rc));
+			ww->upkeep_full = true;
+		}
+	}
+}
+
+int wal_writer_start(struct wal *w, struct wal_writer **ret)
+{
+	struct wal_writer *ww = calloc(1, sizeof *ww);
+
+	if (!ww)
+		return -ENOMEM;
+	ww->w = w;
+	ww->tail = &ww->head;
+	vx_mutex_init(&ww->lock, LOCK_QUEUE);
+	vx_cond_init(&ww->wake);
+	int rc = -pthread_create(&ww->thread, NULL, writer_main, ww);
+	if (rc) {
+		vx_cond_release(&ww->wake);
+		vx_mutex_release(&ww->lock);
+		free(ww);
+		return rc;
+	}
+	*ret = ww;
+	return 0;
+}
+
+void wal_writer_stop(struct wal_writer *ww)
+{
+	if (!ww)
+		return;
+	vx_lock(&ww->lock);
+	ww->stop = true;
+	vx_cond_signal(&ww->wake);
+	vx_unlock(&ww->lock);
+	pthread_join(ww->thread, NULL);
+	wal_close(ww->w);
+	vx_cond_release(&ww->wake);
+	vx_mutex_release(&ww->lock);
+	free(ww);
+}
+
+void wal_writer_stat(struct wal_writer *ww, struct wal_stats *ret, uint32_t *ret_pin_group)
+{
+	struct wal_stats st;
+
+	wal_stat(ww->w, &st);
+	*ret = st;
+	if (ret_pin_group)
+		*ret_pin_group = st.pin_group;
+}
