@@ -1,2 +1,8 @@
-TESTS += store/test_entry store/test_store
+TESTS += store/test_entry store/test_store store/test_threads
 $(OUT)/tests/store/test_store: $(OUT)/tests/store/fixture.o
+$(OUT)/tests/store/test_threads: $(OUT)/tests/store/fixture.o
+
+# Figures, not a test: OUT/tests/store/measure DIM N DIR.
+$(OUT)/tests/store/measure: $(OUT)/tests/store/measure.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(ALL_LIBS)
