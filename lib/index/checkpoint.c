@@ -45,6 +45,7 @@
 #define CKPT_BLOCK   262144u
 #define CKPT_SUM     8u
 #define CKPT_VERSION 1u
+#define AUX_BATCH    512u /* divides the slots of a chunk */
 #define CKPT_WORDS   1024u
 
 static const char magic[8] = {'V', 'E', 'C', 'F', 'S', 'I', 'D', 'X'};
@@ -151,10 +152,10 @@ static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS)
 		rc = ckpt_put(
 			w, codes_row(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->width);
-	for (uint32_t s = 0; s < n && rc == 0; s++) {
-		uint32_t v[2];
-		memcpy(v, codes_aux(c, s), sizeof v);
-		rc = ckpt_put_words(w, v, 2);
+	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
+		uint32_t v[2 * AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
+		memcpy(v, codes_aux(c, s), 8 * (size_t)m);
+		rc = ckpt_put_words(w, v, 2 * (size_t)m);
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s++) {
 		uint8_t f = codes_flags_get(c, s);
@@ -294,15 +295,18 @@ static int get_codes(struct index *ix, struct ckpt_reader *r, uint32_t n)
 	struct codes *c = &ix->codes;
 	int rc = codes_reserve(c, n);
 
+	if (rc == 0)
+		codes_expect(c, n);
+
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
 		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
 		rc = ckpt_get(r, codes_row(c, s), (size_t)m * c->width);
 	}
-	for (uint32_t s = 0; s < n && rc == 0; s++) {
-		uint32_t v[2];
-		rc = ckpt_get_words(r, v, 2);
+	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
+		uint32_t v[2 * AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
+		rc = ckpt_get_words(r, v, 2 * (size_t)m);
 		if (rc == 0)
-			memcpy(codes_aux(c, s), v, sizeof v);
+			memcpy(codes_aux(c, s), v, 8 * (size_t)m);
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
 		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);

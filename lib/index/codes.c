@@ -127,8 +127,9 @@ int codes_reserve(struct codes *c, uint32_t n)
 	return 0;
 }
 
-/* The 2 MiB ranges of [base, base + to * size) that end within the part from 'from' on. */
-static void settle(uint8_t *base, uint32_t from, uint32_t to, size_t size)
+/* The 2 MiB ranges of [base, base + to * size) that end within the part from 'from' on.  'filled':
+ * their pages exist already. */
+static void settle(uint8_t *base, uint32_t from, uint32_t to, size_t size, bool filled)
 {
 	uintptr_t lo = (uintptr_t)base + (size_t)from * size;
 	uintptr_t hi = ((uintptr_t)base + (size_t)to * size) & ~(HUGE_BYTES - 1);
@@ -138,28 +139,36 @@ static void settle(uint8_t *base, uint32_t from, uint32_t to, size_t size)
 	lo = VX_MAX(lo, first);
 	for (; lo < hi; lo += HUGE_BYTES) {
 		(void)madvise((void *)lo, HUGE_BYTES, MADV_HUGEPAGE);
-		(void)madvise((void *)lo, HUGE_BYTES, MADV_COLLAPSE);
+		if (filled)
+			(void)madvise((void *)lo, HUGE_BYTES, MADV_COLLAPSE);
 	}
 }
 
-static void settle_parts(struct codes *c, uint32_t from, uint32_t to, size_t off, size_t size)
+static void settle_parts(
+	struct codes *c, uint32_t from, uint32_t to, size_t off, size_t size, bool filled)
 {
 	while (from < to && size > 0) {
 		uint32_t in = from % CODES_CHUNK_SLOTS;
 		uint32_t n = VX_MIN(to - from, CODES_CHUNK_SLOTS - in);
-		settle(codes_chunk(c, from) + off, in, in + n, size);
+		settle(codes_chunk(c, from) + off, in, in + n, size, filled);
 		from += n;
 	}
 }
 
 void codes_settle(struct codes *c, uint32_t from, uint32_t to)
 {
-	settle_parts(c, from, to, 0, c->width);
+	settle_parts(c, from, to, 0, c->width, true);
 }
 
 void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to)
 {
-	settle_parts(c, from, to, c->extra_off, c->extra);
+	settle_parts(c, from, to, c->extra_off, c->extra, true);
+}
+
+void codes_expect(struct codes *c, uint32_t n)
+{
+	settle_parts(c, 0, n, 0, c->width, false);
+	settle_parts(c, 0, n, c->extra_off, c->extra, false);
 }
 
 /* --- encoding ------------------------------------------------------------- */

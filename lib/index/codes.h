@@ -77,6 +77,9 @@ static inline size_t codes_tmp_floats(const struct codes *c)
 void codes_settle(struct codes *c, uint32_t from, uint32_t to);
 void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to);
 
+/* Asks for huge pages before slots 0..n-1 are all written in one go. */
+void codes_expect(struct codes *c, uint32_t n);
+
 static inline uint8_t *codes_chunk(const struct codes *c, uint32_t slot)
 {
 	return c->dir[slot / CODES_CHUNK_SLOTS];
