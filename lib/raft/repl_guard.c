@@ -3,8 +3,9 @@
  * libraft 0.15 loses acknowledged entries, elects two leaders in one term and aborts the
  * process under message orders that a real network produces.  Each function here closes
  * one hole from the outside, by looking at what goes into and comes out of the library.
- * Every rule has a regression test in tests/raft/test_guard.c that fails without it; none
- * may be dropped because some other test passes without it.
+ * Every rule has a regression test in tests/raft/test_guard.c that fails without it (only
+ * the part of rule 14 about installs is a precaution: 0.15.0 guards itself there); none may be
+ * dropped because some other test passes without it.
  *
  * Rules 8 (pre-vote is on, membership changes one at a time) and 13 (callers are answered
  * from apply) are matters of use: repl_core.c sets raft_set_pre_vote, and never completes a

@@ -304,6 +304,14 @@ static void await(struct count *c, unsigned n)
 	vx_unlock(&c->h->lock);
 }
 
+static struct count snapshot(struct count *c)
+{
+	vx_lock(&c->h->lock);
+	struct count copy = *c;
+	vx_unlock(&c->h->lock);
+	return copy;
+}
+
 /* --- tests --------------------------------------------------------------------------------- */
 
 struct writer {
@@ -628,13 +636,13 @@ static void repl_full_disk_refuses_and_recovers(void **state)
 	atomic_store(&disk.full, true);
 	unsigned n = 0;
 	/* Some append meets the full log and stays; from then on there is an answer. */
-	while (c.failed == 0 && n < 100) {
+	while (snapshot(&c).failed == 0 && n < 100) {
 		propose(r, n % 2 ? &held : &c, FIRST, n, 1u << 20);
 		n++;
 		usleep(50 * 1000);
 	}
-	assert_true(c.failed > 0);
-	assert_int_equal(c.status, -ENOSPC);
+	assert_true(snapshot(&c).failed > 0);
+	assert_int_equal(snapshot(&c).status, -ENOSPC);
 	struct repl_group_status st;
 	assert_int_equal(repl_group_stat(r, FIRST, &st), 0);
 	assert_true(st.is_leader);
@@ -644,7 +652,7 @@ static void repl_full_disk_refuses_and_recovers(void **state)
 	vx_cond_broadcast(&h.cond);
 	vx_unlock(&h.lock);
 	struct count again = {.h = &h};
-	for (unsigned i = 0; i < 200 && again.committed == 0; i++) {
+	for (unsigned i = 0; i < 200 && snapshot(&again).committed == 0; i++) {
 		propose(r, &again, FIRST + i % 2, 1000 + i, 1000);
 		await(&again, i + 1);
 		usleep(50 * 1000);
