@@ -539,6 +539,20 @@ static int commit(struct run *r)
 	return rc ? metadb_fail(r, rc) : 0;
 }
 
+/* The searches of the epoch before the last have ended.  What was killed before the last epoch
+ * began is in no view any more; what was killed since waits for one more. */
+static void forget(struct run *r)
+{
+	struct slice *sl = r->sl;
+	struct buf done = sl->forget_soon;
+
+	for (size_t i = 0; i < done.len; i += 4)
+		index_forget(r->ix, get_le32(done.data + i));
+	done.len = 0;
+	sl->forget_soon = sl->forget_next;
+	sl->forget_next = done;
+}
+
 /* After COMMIT: nothing here fails. */
 static void publish(struct run *r)
 {
@@ -558,6 +572,9 @@ static void publish(struct run *r)
 		slice_set_dirty(sl, slot_seg(r->first_slot), slot_seg(last - 1));
 	else
 		slice_set_dirty(sl, UINT32_MAX, 0);
+	/* Without memory for the note the slots are linked for nothing; that is all. */
+	for (size_t i = 0; i < n; i++)
+		(void)!buf_put_le32(&sl->forget_next, k[i].slot);
 	vx_lock(&sl->view_mu);
 	sl->view = (struct view){
 		.generation = (uint32_t)r->st.generation,
@@ -567,9 +584,12 @@ static void publish(struct run *r)
 		.count = r->st.count,
 	};
 	sl->prune_to = 0;
+	bool drained = sl->searching[(sl->epoch + 1) & 1] == 0;
+	if (drained)
+		sl->epoch++;
 	vx_unlock(&sl->view_mu);
-	for (size_t i = 0; i < n; i++)
-		index_forget(r->ix, k[i].slot);
+	if (drained)
+		forget(r);
 	if (last > r->first_slot && r->s->index_event)
 		r->s->index_event(r->s->ctx, sl->cid);
 }

@@ -44,11 +44,9 @@ static int sync_sqlite(struct slice *sl, struct vx_err *err)
 	rc = metadb_open(&db, path, 256, err);
 	if (rc)
 		return rc;
-	int sq = sqlite3_wal_checkpoint_v2(
-		db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
+	int sq = sqlite3_wal_checkpoint_v2(db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
 	if (sq && (sq & 0xff) != SQLITE_BUSY)
-		rc = metadb_err(
-			&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
+		rc = metadb_err(&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
 	bool whole = sq == 0 && log == copied;
 	struct stat st;
 	if (rc == 0 && whole && stat(wal, &st) == 0 && st.st_size > WAL_KEEP_BYTES) {

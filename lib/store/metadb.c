@@ -240,8 +240,7 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 		rc = rc == SQLITE_DONE ? 0 : rc;
 	}
 	if (rc)
-		rc = metadb_err(
-			&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
+		rc = metadb_err(&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
 	sqlite3_finalize(ins);
 	if (rc == 0)
 		rc = metadb_exec(&db, "COMMIT", err);

@@ -225,7 +225,12 @@ int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit
 	int rc = slice_index_ready(sl, &ix, NULL);
 	if (rc)
 		return rc;
-	struct view v = slice_view(sl);
+	/* Slots that this view sees stay known to the index until the epoch has passed. */
+	vx_lock(&sl->view_mu);
+	struct view v = sl->view;
+	unsigned epoch = sl->epoch & 1;
+	sl->searching[epoch]++;
+	vx_unlock(&sl->view_mu);
 	struct index_query mine = *q;
 	struct seen seen = {
 		.sl = sl,
@@ -239,9 +244,12 @@ int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit
 		mine.visible = slot_visible;
 		mine.visible_ctx = &seen;
 	}
-	if (q->k > HITS_STACK && !(found = malloc((size_t)q->k * sizeof *found)))
-		return -ENOMEM;
-	rc = index_search(ix, &mine, found, &n, stat);
+	if (q->k > HITS_STACK)
+		found = malloc((size_t)q->k * sizeof *found);
+	rc = found ? index_search(ix, &mine, found, &n, stat) : -ENOMEM;
+	vx_lock(&sl->view_mu);
+	sl->searching[epoch]--;
+	vx_unlock(&sl->view_mu);
 	for (uint32_t i = 0; i < n && rc == 0; i++) {
 		struct slot_row row;
 		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));

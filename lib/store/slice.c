@@ -324,5 +324,7 @@ void slice_close(struct slice *sl)
 	sl->gen_dir = NULL;
 	free(sl->bad_batches);
 	sl->bad_batches = NULL;
+	buf_release(&sl->forget_next);
+	buf_release(&sl->forget_soon);
 	sl->n_bad_batches = 0;
 }

@@ -193,7 +193,9 @@ struct slice {
 	uint64_t *bad_batches;  /* indexes whose bytes in the segments are wrong */
 	uint32_t n_bad_batches;
 	bool hist_used;
-	uint32_t runs;
+	/* Dead slots the index is not told of yet, 4 bytes each: a search that holds an older view
+	 * may still want them (see publish()). */
+	struct buf forget_next, forget_soon;
 
 	/* guarded by view_mu */
 	struct vx_mutex view_mu;
@@ -202,6 +204,8 @@ struct slice {
 	uint32_t dirty_lo, dirty_hi; /* segments, lo <= hi when any; lo > hi: none */
 	uint64_t prune_to;           /* batches up to here are marked */
 	bool repairing;              /* bad batches are left */
+	unsigned epoch;              /* new searches count in searching[epoch & 1] */
+	unsigned searching[2];
 
 	/* guarded by mu */
 	struct vx_mutex mu;
