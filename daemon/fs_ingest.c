@@ -48,10 +48,11 @@ static int commit(struct ingest *in, struct vx_err *err)
 		batch_reset(in->batch);
 		return 0;
 	}
+	size_t n = batch_count(in->batch);
 	int rc = batch_commit(in->batch, &res, err);
 	if (rc)
 		return rc;
-	in->accepted += (uint64_t)res.inserted + res.updated + res.duplicates;
+	in->accepted += n;
 	in->inserted += res.inserted;
 	in->updated += res.updated;
 	in->duplicates += res.duplicates;

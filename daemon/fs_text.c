@@ -109,11 +109,11 @@ static int render_node_stats(struct fs *fs, struct buf *out)
 	if (rc)
 		return rc;
 	return buf_printf(out,
-		"uptime_s %lld\nfuse_threads %u\nfuse_nodes %zu\nstaged_files %u\nstaged_bytes "
+		"fuse_threads %u\nfuse_nodes %zu\nstaged_files %u\nstaged_bytes "
 		"%llu\n"
 		"spooled_bytes %llu\nrefusals %llu\n",
-		(long long)(time(NULL) - fs->started), workers, nodes,
-		atomic_load(&fs->stage_count), (unsigned long long)atomic_load(&fs->stage_bytes),
+		workers, nodes, atomic_load(&fs->stage_count),
+		(unsigned long long)atomic_load(&fs->stage_bytes),
 		(unsigned long long)atomic_load(&fs->spool_bytes),
 		(unsigned long long)errlog_count());
 }

@@ -64,7 +64,7 @@ static int lookup_record(
 {
 	char id[3 * VX_ID_MAX + 1];
 	struct coll_rec rec = {0};
-	struct coll *c;
+	struct coll *c = NULL;
 	size_t len;
 
 	int is = fs_record_name(name, id, &len, err);
@@ -113,7 +113,7 @@ static int lookup_near(
 	struct ask_opts o = {0};
 	char id[3 * VX_ID_MAX + 1];
 	struct coll_rec rec = {0};
-	struct coll *c;
+	struct coll *c = NULL;
 	size_t stem = strlen(name), len;
 
 	if (stem > 1024)
@@ -386,7 +386,7 @@ static size_t base_name(struct fs *fs, const struct loc *l, char *ret, size_t si
 	} else if (l->kind == K_OPTION || l->kind == K_NODE_OPTION) {
 		text_option_name(fs, l, ret, size);
 	} else if (l->kind == K_JSON || l->kind == K_F32) {
-		struct coll *c;
+		struct coll *c = NULL;
 		struct coll_rec rec = {0};
 		char enc[3 * VX_ID_MAX + 1] = "?";
 		if (fs_coll(fs, l->cid, &c, NULL) == 0) {

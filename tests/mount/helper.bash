@@ -23,7 +23,8 @@ need_fuse() {
 
 # start_daemon DATA MOUNT: in the background; returns once it is mounted.  Its pid is in DATA.pid.
 start_daemon() {
-	mkdir -p "$1" "$2"
+	mkdir -p "$1"
+	mkdir -p "$2" 2>/dev/null || true # a dead mount may be there, which is the daemon's to clear
 	"$VECFS_BIN/vecfsd" --shards "$VECFS_TEST_SHARDS" --socket "$1.sock" "$1" "$2" \
 		>>"$1.log" 2>&1 3>&- 4>&- &
 	echo $! >"$1.pid"
