@@ -253,7 +253,7 @@ static int apply_rec(struct run *r, uint64_t index, uint64_t mtime, const struct
 	uint32_t ord, enum rec_result *ret)
 {
 	const struct vx_record *rec = &e->rec;
-	struct found f;
+	struct found f = {.exists = false};
 	bool inserted = false;
 	int rc;
 
