@@ -23,6 +23,13 @@
 #define SHARE_SAMPLES   16u
 #define POOL_MAX        65536u
 
+/* A node may be newer than the scratch: it is then merely visited twice. */
+static inline void mark_visited(struct scratch *sc, uint32_t slot)
+{
+	if (slot < sc->nslots)
+		sc->visited[slot] = sc->epoch;
+}
+
 uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t from, uint32_t to,
 	float *ret_d, struct index_search_stat *st)
 {
@@ -31,6 +38,8 @@ uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t
 	uint32_t us[INDEX_M_MAX];
 	float best = *ret_d;
 
+	/* Whatever was seen before, on this layer or above, is no nearer than 'best'. */
+	scratch_forget(sc);
 	for (uint32_t level = from; level > to; level--) {
 		bool moved = true;
 		while (moved) {
@@ -38,9 +47,13 @@ uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t
 			uint32_t n = 0, link;
 
 			moved = false;
-			for (; n < h->m && (link = link_get(row, n)) != 0; n++) {
+			for (uint32_t i = 0; i < h->m && (link = link_get(row, i)) != 0; i++) {
+				uint32_t slot = upper_at(h, link - 1)->slot;
+				if (slot < sc->nslots && sc->visited[slot] == sc->epoch)
+					continue;
+				mark_visited(sc, slot);
 				us[n] = link - 1;
-				sc->ids[n] = upper_at(h, us[n])->slot;
+				sc->ids[n++] = slot;
 			}
 			probe_distances(
 				&ix->codes, &sc->probe, sc->ids, n, sc->rows, sc->dots, sc->dist);
@@ -58,13 +71,6 @@ uint32_t hnsw_descend(struct index *ix, struct scratch *sc, uint32_t u, uint32_t
 	}
 	*ret_d = best;
 	return u;
-}
-
-/* The starting node may be newer than the scratch: it is then merely visited twice. */
-static inline void mark_visited(struct scratch *sc, uint32_t slot)
-{
-	if (slot < sc->nslots)
-		sc->visited[slot] = sc->epoch;
 }
 
 /* Inserts a node that is not expanded; returns where.  The pool has room for n + 1. */
