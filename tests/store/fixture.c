@@ -82,6 +82,8 @@ int fix_apply(struct fix *f, const struct logged *l, struct apply_result *res, u
 	size_t done;
 
 	int rc = shard_apply(f->s, &q, 1, &done, &err);
+	if (rc)
+		print_message("apply: %s\n", err.msg);
 	assert_int_equal(done, rc == 0);
 	if (res)
 		*res = q.result;

@@ -1,6 +1,8 @@
 /* Properties of the store, against a model in memory. */
 #include "fixture.h"
 
+#include <sqlite3.h>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -345,6 +347,101 @@ static void store_full_disk_can_be_retried(void **state)
 	}
 }
 
+/* SQLite's own files on a full disk: the n-th of their writes fails, once. */
+struct full_file_kind {
+	sqlite3_io_methods methods; /* what SQLite sees */
+	const sqlite3_io_methods *real;
+};
+static struct full_file_kind
+	full_kinds[8]; /* files with locks have other methods than those without */
+static sqlite3_vfs full_vfs, *real_vfs;
+static int full_calls, full_at;
+
+static int full_write(sqlite3_file *file, const void *p, int n, sqlite3_int64 off)
+{
+	const struct full_file_kind *k = (const void *)((const char *)file->pMethods -
+							offsetof(struct full_file_kind, methods));
+
+	if (++full_calls == full_at) {
+		if (n > 1) /* some of it got through */
+			(void)k->real->xWrite(file, p, n / 2, off);
+		return SQLITE_FULL;
+	}
+	return k->real->xWrite(file, p, n, off);
+}
+
+static int full_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
+{
+	struct full_file_kind *k = full_kinds;
+
+	(void)vfs;
+	int rc = real_vfs->xOpen(real_vfs, name, file, flags, out);
+	if (rc || !file->pMethods)
+		return rc;
+	while (k->real && k->real != file->pMethods)
+		k++;
+	if (!k->real) {
+		k->real = file->pMethods;
+		k->methods = *k->real;
+		k->methods.xWrite = full_write;
+	}
+	file->pMethods = &k->methods;
+	return rc;
+}
+
+/* The same for SQLite's files: the transaction is rolled back and the retry succeeds. */
+static void store_full_disk_under_sqlite_can_be_retried(void **state)
+{
+	(void)state;
+	bool hit = true;
+	int failed = 0;
+
+	real_vfs = sqlite3_vfs_find(NULL);
+	full_vfs = *real_vfs;
+	full_vfs.zName = "full";
+	full_vfs.xOpen = full_open;
+	assert_int_equal(sqlite3_vfs_register(&full_vfs, 1), SQLITE_OK);
+	for (int at = 1; hit; at++) {
+		struct fix f;
+		uint8_t expect[64];
+		uint32_t n;
+
+		fix_init(&f, NULL);
+		f.rng = 4321;
+		full_calls = 0;
+		full_at = at;
+		int rc = fix_create(&f, CID);
+		if (rc) {
+			assert_int_equal(rc, -ENOSPC);
+			failed++;
+			assert_int_equal(fix_apply(&f, &f.log[f.n_log - 1], NULL, NULL), 0);
+		}
+		for (int i = 0; i < 8; i++) {
+			struct logged l = *fix_random_entry(&f, 30, expect, &n);
+			struct apply_result res = {.status = 0};
+			rc = fix_apply(&f, &l, &res, NULL);
+			if (rc) {
+				assert_int_equal(rc, -ENOSPC);
+				failed++;
+				assert_int_equal(fix_apply(&f, &l, &res, NULL), 0);
+				assert_false(res.repeat);
+			}
+			assert_int_equal(res.status, 0);
+		}
+		hit = full_calls >= at;
+		full_at = 0;
+		fix_compare(&f);
+		fix_close(&f, false);
+		fix_open(&f);
+		fix_replay(&f);
+		fix_compare(&f);
+		fix_release(&f);
+		assert_true(at < 2000);
+	}
+	sqlite3_vfs_unregister(&full_vfs);
+	assert_true(failed > 0);
+}
+
 /* A dropped slice is gone, for readers that hold it when they let go; another cid is untouched. */
 static void store_drop_waits_for_readers(void **state)
 {
@@ -463,6 +560,7 @@ int main(void)
 		cmocka_unit_test(store_flipped_byte_is_found),
 		cmocka_unit_test(store_damage_stays_in_its_slice),
 		cmocka_unit_test(store_full_disk_can_be_retried),
+		cmocka_unit_test(store_full_disk_under_sqlite_can_be_retried),
 		cmocka_unit_test(store_drop_waits_for_readers),
 		cmocka_unit_test(store_survives_kill),
 	};
