@@ -168,6 +168,14 @@ static int print_answers(struct query *q, struct group *g, struct client_answers
 	return 0;
 }
 
+/* Tells "no such record" from "no such collection". */
+static bool collection_exists(struct query *q)
+{
+	const Vecfs__CollectionInfo *ci;
+
+	return client_describe(q->c, q->coll, &ci, NULL) == 0;
+}
+
 /* Sends the group, prints its answers, empties it. */
 static int ask(struct query *q)
 {
@@ -198,7 +206,8 @@ static int ask(struct query *q)
 	int rc = client_query(q->c, &m, &a, &err);
 	if (rc == 0) {
 		rc = print_answers(q, g, &a);
-	} else if (g->n == 1 && (rc == -EINVAL || rc == -ENOENT || rc == -ENODATA)) {
+	} else if (g->n == 1 &&
+		   (rc == -EINVAL || rc == -ENODATA || (rc == -ENOENT && collection_exists(q)))) {
 		/* The question's own fault: the next one may be better. */
 		question_failed(q, g->lines[0], rc, vx_err_msg(&err, rc));
 		rc = 0;

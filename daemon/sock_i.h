@@ -73,7 +73,7 @@ int session_new(struct sock *sock, int fd, struct session **ret);
 void session_free(struct session *s);
 void session_run(struct session *s);
 
-/* Answers.  The frame is queued; the session's loop flushes. */
+/* Answers.  The frame is queued; the session's loop flushes.  'where' NULL: no line in the error log. */
 void session_answer(struct session *s, uint8_t type, uint32_t id, const ProtobufCMessage *m);
 void session_error(
 	struct session *s, const char *where, uint32_t id, int rc, const struct vx_err *err);

@@ -47,7 +47,9 @@ struct coll *op_coll(struct session *s, const struct rpc_frame *f, const char *n
 	if (!c) {
 		if (!err.msg[0] && rc == -ENOENT)
 			vx_err_set(&err, rc, "there is no collection '%s'", name);
-		session_error(s, op_where(s, f, name), f->id, rc, &err);
+		/* Asking whether there is one is no mistake: not a line of the error log. */
+		session_error(s, f->type == RPC_LIST && rc == -ENOENT ? NULL : op_where(s, f, name),
+			f->id, rc, &err);
 	}
 	return c;
 }

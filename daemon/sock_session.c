@@ -114,7 +114,8 @@ void session_error(
 					       ? "the answer is too large: ask for less at once"
 					       : vx_err_msg(err, rc));
 	atomic_fetch_add_explicit(&s->sock->failed, 1, memory_order_relaxed);
-	errlog_add(where, rc, "%s", m.reason);
+	if (where)
+		errlog_add(where, rc, "%s", m.reason);
 	/* Without memory for this the client sees the connection end. */
 	if (rpc_conn_queue(&s->conn, RPC_ERROR, id, &m.base))
 		(void)shutdown(s->conn.fd, SHUT_RDWR);
