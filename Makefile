@@ -103,9 +103,12 @@ $(CLI_PROGS:%=$(BIN)/%): $(BIN)/%: $(OUT)/cli/%.o $(CLI_COMMON_OBJS) $(LIB)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(CLI_COMMON_OBJS) $(LIB) $(ALL_LIBS)
 
-# A test is tests/MODULE/test_NAME.c; what it shares lies in TEST_COMMON_MODULE.
+# A test is tests/MODULE/test_NAME.c; what it shares lies in TEST_COMMON_MODULE.  (Functions, because a '%'
+# written in a prerequisite would be taken for the rule's own.)
+test_common = $(patsubst %.c,$(OUT)/%.o,$(TEST_COMMON_$(firstword $(subst /, ,$(1)))))
+module_bins = $(filter $(OUT)/tests/$(1)/%,$(TEST_BINS))
 .SECONDEXPANSION:
-$(TEST_BINS): $(OUT)/tests/%: $(OUT)/tests/%.o $$(patsubst %.c,$(OUT)/%.o,$$(TEST_COMMON_$$(firstword $$(subst /, ,$$*)))) $(LIB)
+$(TEST_BINS): $(OUT)/tests/%: $(OUT)/tests/%.o $$(call test_common,$$*) $(LIB)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) -lcmocka $(ALL_LIBS)
@@ -113,7 +116,7 @@ $(TEST_BINS): $(OUT)/tests/%: $(OUT)/tests/%.o $$(patsubst %.c,$(OUT)/%.o,$$(TES
 # check-MODULE: the C tests of one module.
 CHECK_MODULES := $(sort $(foreach t,$(TESTS),$(firstword $(subst /, ,$(t)))))
 .PHONY: $(CHECK_MODULES:%=check-c-%)
-$(CHECK_MODULES:%=check-c-%): check-c-%: $$(filter $(OUT)/tests/$$*/%,$(TEST_BINS))
+$(CHECK_MODULES:%=check-c-%): check-c-%: $$(call module_bins,$$*)
 	$(Q)for t in $^; do printf '  TEST    %s\n' "$$t"; \
 		VECFS_TEST_DATA=tests/data "$$t" || exit 1; done
 

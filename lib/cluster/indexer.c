@@ -146,6 +146,8 @@ void indexer_stop(struct db *db)
 	db->n_index_threads = 0;
 }
 
+/* Also sees to it that workers know of what it finds: after a start a slice's index is made when somebody first
+ * asks for it. */
 static uint64_t coll_tail(struct coll *c)
 {
 	uint64_t tail = 0;
@@ -158,8 +160,13 @@ static uint64_t coll_tail(struct coll *c)
 		if (!sl)
 			continue;
 		slice_stat(sl, &st);
-		tail += st.tail;
 		slice_put(sl);
+		tail += st.tail;
+		if (st.tail > 0) {
+			struct shard_ctx sc = {.db = c->db, .shard = c->places[i].shard};
+
+			indexer_event(&sc, c->cid);
+		}
 	}
 	return tail;
 }
