@@ -79,6 +79,9 @@ static int cut_nested(struct json_scan *s, struct json_value *ret)
 			if (object[depth - 1] != (c == '}'))
 				return jscan_bad(s, "brackets do not match");
 			depth--;
+		} else if ((unsigned char)c < 0x20 && jscan_ws(s->p, s->p + 1) == s->p) {
+			/* jansson takes a NUL after a number for nothing at all. */
+			return jscan_bad(s, "a control character between values");
 		}
 		s->p++;
 		if (depth == 0) {
@@ -136,14 +139,24 @@ int jscan_cut(struct json_scan *s, bool lazy_array, struct json_value *ret)
 	return 0;
 }
 
+/* jansson's complaint quotes the text and may cut a character in two. */
+static int jansson_said(struct vx_err *err, const char *name, const json_error_t *je)
+{
+	size_t n = strlen(je->text);
+
+	while (n > 0 && !vx_utf8_valid(je->text, n))
+		n--;
+	return vx_err_set(err, -EINVAL, "\"%s\" is not valid JSON: %.*s (at its byte %d)", name,
+		(int)n, je->text, je->position);
+}
+
 int jscan_validate(const struct json_value *v, const char *name, struct vx_err *err)
 {
 	json_error_t je;
 	json_t *j = json_loadb(v->p, v->n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
 
 	if (!j)
-		return vx_err_set(err, -EINVAL, "\"%s\" is not valid JSON: %s (at its byte %d)",
-			name, je.text, je.position);
+		return jansson_said(err, name, &je);
 	json_decref(j);
 	return 0;
 }
@@ -158,8 +171,7 @@ int jscan_string(const struct json_value *v, const char *name, struct buf *out, 
 	json_error_t je;
 	json_t *j = json_loadb(v->p, v->n, JSON_DECODE_ANY, &je);
 	if (!j)
-		return vx_err_set(err, -EINVAL, "\"%s\" is not a valid string: %s (at its byte %d)",
-			name, je.text, je.position);
+		return jansson_said(err, name, &je);
 	int rc = buf_append(out, json_string_value(j), json_string_length(j));
 	json_decref(j);
 	return rc ? vx_err_set(err, rc, "out of memory") : 0;

@@ -112,7 +112,7 @@ static int take_with(struct json_scan *s, unsigned *with)
 	struct json_value v;
 	int rc;
 
-	if (s->p < s->end && *s->p != '[') {
+	if (s->p == s->end || *s->p != '[') {
 		rc = take_word(s, "with", &v);
 		return rc ? rc : with_word(&v, with, s->err);
 	}

@@ -116,6 +116,7 @@ static void refusals_say_why(void **state)
 		{"{\"vector\":[1],\"with\":[\"all\"]}", -EINVAL, "with"},
 		{"{\"vector\":[1],\"with\":[\"meta\"", -EINVAL, "with"},
 		{"{\"vector\":[1],\"with\":[", -EINVAL, "JSON"},
+		{"{\"vector\":[1],\"with\":", -EINVAL, "missing"},
 		{"{\"text\":\"\"}", -EINVAL, "empty"},
 		{"{\"id\":\"\"}", -EINVAL, "empty"},
 		{"{\"id\":null}", -EINVAL, "empty"},

@@ -75,7 +75,7 @@ static void failures_are_told(void **state)
 		{"cmd:/nonexistent/program 2>/dev/null", "status 127"},
 		{"cmd:read l; echo garbage; cat >/dev/null", "is no vector"},
 		{"cmd:read l; echo '[1]'; echo '[1,2]'; cat >/dev/null", "gave 2 numbers"},
-		{"cmd:echo '[1]'; echo '[1]'; echo '[1]'; cat >/dev/null",
+		{"cmd:read l; printf '[1]\\n[1]\\n[1]\\n'; cat >/dev/null",
 			"more answers than texts"},
 		{"cmd:read l; echo '[NaN]'; cat >/dev/null", "is no vector"},
 		{"cmd:read l; exec <&-; echo '[1]'; exit 0", "status 0 after 1 of 2"},
