@@ -58,8 +58,9 @@ void vx_lock(struct vx_mutex *m) VX_NO_TSA
 
 void vx_unlock(struct vx_mutex *m) VX_NO_TSA
 {
-	pthread_mutex_unlock(&m->m);
+	/* Before the unlock: whoever gets the mutex next may end its life. */
 	rank_pop(m->rank);
+	pthread_mutex_unlock(&m->m);
 }
 
 void vx_cond_init(struct vx_cond *c)
