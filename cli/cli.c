@@ -49,6 +49,8 @@ int cli_exit_code(int rc)
 	case ENOBUFS:
 	case EMFILE:
 	case ENFILE:
+	case ECONNRESET: /* the daemon went away; its next start has all it acknowledged */
+	case EPIPE:
 		return CLI_TRY_LATER;
 	default:
 		return CLI_REFUSED;

@@ -113,7 +113,7 @@ int client_receive(
 
 		if (rc == 0)
 			return vx_err_set(err, -ECONNRESET,
-				"the daemon closed the connection; it may be stopping: try again");
+				"the daemon closed the connection: it stopped, or was stopped");
 		if (rc < 0)
 			return rc;
 		rpc_arena_reset(c->arena);
