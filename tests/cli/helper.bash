@@ -70,6 +70,7 @@ teardown_file() {
 }
 
 setup() {
+	# shellcheck disable=SC2034 # for the tests
 	C=t$BATS_TEST_NUMBER
 	cd "$BATS_TEST_TMPDIR" || return
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The tools together, as scripts and cron use them.
 
+# shellcheck disable=SC2030,SC2031 # each test is a subshell
 load helper
 
 @test "text in, question in words, record out" {

@@ -49,7 +49,9 @@ for i in range(1, $1 + 1):
 	[[ $output == *"dimension 3"* ]]
 	[[ $output == *"colour"* ]]
 	[ "$(vec-scan -i "$C" | sort | tr '\n' ' ')" = "a f " ]
-	[ "$(vec-put -q "$C" in.jsonl 2>&1)" = "" ] || [ $? -eq 3 ]
+	run vec-put -q "$C" in.jsonl
+	[ "$status" -eq 3 ]
+	[ -z "$output" ]
 }
 
 @test "over-long ids, control characters and bad UTF-8 are refused" {

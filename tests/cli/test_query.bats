@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # vec-query.
 
+# shellcheck disable=SC2154 # stderr is set by run
 load helper
 
 put_points() {
