@@ -15,7 +15,9 @@
 
 #include "index/index_i.h"
 
-#define LINK_BATCH 64u
+#define LINK_BATCH   64u
+#define GRAPH_EF_MAX 8192u
+#define GRAPH_SHARE  16u
 
 static const struct index_ops *const kinds[] = {&hnsw_ops, &flat_ops};
 
@@ -274,17 +276,18 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	const uint32_t max = rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
 	const float *ahead[RERANK_AHEAD];
 	struct code_error err = {0};
-	uint32_t kept = 0;
 	float qnorm = 0;
+	struct topk t;
 
 	if (c->metric == VX_COSINE)
 		qnorm = sqrtf(c->k->dot_f32(q->vec, q->vec, c->dim));
+	topk_init(&t, sc->work, 0, q->k);
 	for (uint32_t i = 0; i < VX_MIN(n, RERANK_AHEAD); i++)
 		ahead[i] = fetch_vector(c, sc->pool[i].slot);
 	for (uint32_t i = 0; i < n && err.n < max; i++) {
 		const float *v = ahead[i % RERANK_AHEAD];
 		float code = sc->pool[i].d;
-		if (err.n >= least && kept == q->k && hopeless(&err, code, sc->work[kept - 1].d))
+		if (err.n >= least && hopeless(&err, code, t.bound))
 			break;
 		if (i + RERANK_AHEAD < n)
 			ahead[i % RERANK_AHEAD] = fetch_vector(c, sc->pool[i + RERANK_AHEAD].slot);
@@ -297,9 +300,10 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 			err.squares += off * off;
 		}
 		err.n++;
-		cand_insert(sc->work, &kept, q->k, (struct cand){.d = d, .slot = sc->pool[i].slot});
+		topk_add(&t, (struct cand){.d = d, .slot = sc->pool[i].slot});
 	}
 	st->reranked += err.n;
+	uint32_t kept = topk_finish(&t);
 	for (uint32_t i = 0; i < kept; i++)
 		hits[i] = (struct index_hit){.slot = sc->work[i].slot, .distance = sc->work[i].d};
 	return kept;
@@ -314,6 +318,9 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 	int rc = 0;
 
 	probe_from_vec(&ix->codes, q->vec, &sc->probe);
+	/* A pool of a large share of all slots is found sooner by looking at them all. */
+	if (ef > GRAPH_EF_MAX || (uint64_t)ef * GRAPH_SHARE >= limit)
+		limit = 0;
 	if (limit > 0)
 		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
 	if (rc == 0 && n < q->k && !complete) {
@@ -345,7 +352,8 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 		*ret_n = 0;
 		return 0;
 	}
-	struct scratch *sc = scratch_get(&ix->codes, appended, VX_MAX(ef, rerank_max(q.k)));
+	struct scratch *sc = scratch_get(
+		&ix->codes, appended, VX_MAX(ef, topk_room(rerank_max(q.k))));
 	if (!sc)
 		return -ENOMEM;
 	int rc = q.exact ? scan_exact(ix, &q, sc, hits, &n, &local)

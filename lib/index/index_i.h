@@ -15,16 +15,11 @@
 #include "base/lock.h"
 #include "index/codes.h"
 #include "index/index.h"
+#include "index/topk.h"
 
 struct ckpt_writer;
 struct ckpt_reader;
 struct scratch;
-
-/* A candidate of a search: distance by codes. */
-struct cand {
-	float d;
-	uint32_t slot;
-};
 
 struct index_ops {
 	const char *name;
@@ -118,49 +113,26 @@ struct scratch {
 
 #define SCRATCH_BATCH 1024u
 
-/* A scratch with room for slots below 'nslots' and pools of 'pool' candidates.  NULL: no memory. */
-struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t pool);
+/* A scratch with room for slots below 'nslots' and pools of 'cap' candidates.  NULL: no memory. */
+struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t cap);
 void scratch_put(struct scratch *sc);
 /* Enlarges the pools, keeping what they hold. */
 VX_MUST_CHECK
-int scratch_pool(struct scratch *sc, uint32_t pool);
+int scratch_pool(struct scratch *sc, uint32_t cap);
 /* A new epoch: nothing is visited. */
 void scratch_forget(struct scratch *sc);
 
 /* --- scan.c: searching without the structure --------------------------------- */
 /* Puts the nearest visible slots of [from, to) by codes into sc->pool, which holds *n
- * sorted candidates already and never more than 'want'.  -EINTR. */
+ * sorted candidates already and never more than 'want'.  -EINTR, -ENOMEM. */
 VX_MUST_CHECK
 int scan_codes(struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t from,
 	uint32_t to, uint32_t want, uint32_t *n, struct index_search_stat *st);
 
-/* The k nearest visible slots below q->nslots by full vectors. */
+/* The k nearest visible slots below q->nslots by full vectors.  -EINTR, -ENOMEM. */
 VX_MUST_CHECK
 int scan_exact(struct index *ix, const struct index_query *q, struct scratch *sc,
 	struct index_hit *hits, uint32_t *ret_n, struct index_search_stat *st);
-
-/* Inserts into a sorted array of at most 'cap' candidates. */
-static inline void cand_insert(struct cand *a, uint32_t *n, uint32_t cap, struct cand x)
-{
-	uint32_t lo = 0, hi = *n;
-
-	if (*n == cap) {
-		if (cap == 0 ||
-			!(x.d < a[cap - 1].d || (x.d == a[cap - 1].d && x.slot < a[cap - 1].slot)))
-			return;
-		hi = --*n;
-	}
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-		if (a[mid].d < x.d || (a[mid].d == x.d && a[mid].slot < x.slot))
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	__builtin_memmove(a + lo + 1, a + lo, (*n - lo) * sizeof *a);
-	a[lo] = x;
-	++*n;
-}
 
 /* --- checkpoint.c: a stream of checked blocks --------------------------------- */
 int ckpt_put(struct ckpt_writer *w, const void *p, size_t n);

@@ -12,6 +12,14 @@
 int scan_codes(struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t from,
 	uint32_t to, uint32_t want, uint32_t *n, struct index_search_stat *st)
 {
+	struct topk t;
+
+	if (from >= to)
+		return 0;
+	int rc = scratch_pool(sc, topk_room(want));
+	if (rc < 0)
+		return rc;
+	topk_init(&t, sc->pool, *n, want);
 	while (from < to) {
 		uint32_t m = 0, end = VX_MIN(to, from + SCAN_BATCH);
 
@@ -23,12 +31,10 @@ int scan_codes(struct index *ix, const struct index_query *q, struct scratch *sc
 				sc->ids[m++] = from;
 		}
 		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
-		for (uint32_t i = 0; i < m; i++) {
-			if (*n < want || sc->dist[i] <= sc->pool[*n - 1].d)
-				cand_insert(sc->pool, n, want,
-					(struct cand){.d = sc->dist[i], .slot = sc->ids[i]});
-		}
+		for (uint32_t i = 0; i < m; i++)
+			topk_add(&t, (struct cand){.d = sc->dist[i], .slot = sc->ids[i]});
 	}
+	*n = topk_finish(&t);
 	return 0;
 }
 
@@ -37,8 +43,12 @@ int scan_exact(struct index *ix, const struct index_query *q, struct scratch *sc
 {
 	const struct codes *c = &ix->codes;
 	float qnorm = sqrtf(c->k->dot_f32(q->vec, q->vec, c->dim));
-	uint32_t n = 0;
+	struct topk t;
 
+	int rc = scratch_pool(sc, topk_room(q->k));
+	if (rc < 0)
+		return rc;
+	topk_init(&t, sc->pool, 0, q->k);
 	for (uint32_t s = 0; s < q->nslots; s++) {
 		if (s % SCAN_BATCH == 0 && q->stop && q->stop(q->stop_ctx))
 			return -EINTR;
@@ -48,9 +58,9 @@ int scan_exact(struct index *ix, const struct index_query *q, struct scratch *sc
 		if (!v)
 			continue;
 		st->reranked++;
-		cand_insert(sc->pool, &n, q->k,
-			(struct cand){.d = exact_distance(c, q->vec, qnorm, v), .slot = s});
+		topk_add(&t, (struct cand){.d = exact_distance(c, q->vec, qnorm, v), .slot = s});
 	}
+	uint32_t n = topk_finish(&t);
 	for (uint32_t i = 0; i < n; i++)
 		hits[i] = (struct index_hit){.slot = sc->pool[i].slot, .distance = sc->pool[i].d};
 	*ret_n = n;
