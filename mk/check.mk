@@ -29,7 +29,7 @@ TEST_WRAP_tsan = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 # $(call run_tests,SHARDS,ITEMS,OPTIONS)
 test_label = $(filter-out release,$(VARIANT))$(if $(filter-out 1,$(1)),$(if $(filter-out release,$(VARIANT)),-)shards$(1))
 run_tests = +$(Q)env $(TEST_ENV) VECFS_TEST_SHARDS=$(1) $(TEST_WRAP_$(VARIANT)) \
-	scripts/run-tests.sh -j $(JOBS) -l $(OUT)/log $(if $(test_label),-p $(test_label)) $(3) $(2)
+	scripts/run-tests.sh -j $(JOBS) -t $(if $(filter release,$(VARIANT)),300,900) -l $(OUT)/log $(if $(test_label),-p $(test_label)) $(3) $(2)
 
 # $(call check_c,MODULES): the C tests with one shard, and again with four where that matters.
 define check_c
