@@ -23,6 +23,15 @@
  * quarter to a half of the distances at recall .95; 1.4 is worse again. */
 #define SELECT_SLACK 1.2f
 
+/* The part of a row that a new selection leaves free. */
+#define SELECT_SPARE 8u
+
+/* Negative inner products are no distances: a factor would mean nothing. */
+static float select_slack(const struct index *ix)
+{
+	return ix->p.metric == VX_IP ? 1.0f : SELECT_SLACK;
+}
+
 /* An exponentially distributed height that depends on seed and slot only. */
 static uint32_t draw_level(const struct index *ix, uint32_t slot)
 {
@@ -37,12 +46,11 @@ static uint32_t draw_level(const struct index *ix, uint32_t slot)
 
 /* Algorithm 4 without extension or keeping of pruned ones: of n candidates, nearest first,
  * at most m such that each is nearer to the base than to any chosen before, with the slack of
- * Subramanya et al., "DiskANN", 2019 (alpha).  Negative inner products are no distances:
- * there the slack is 1.  Fills 'chosen' with the candidates' indexes. */
+ * Subramanya et al., "DiskANN", 2019 (alpha).  Fills 'chosen' with the candidates' indexes. */
 static uint32_t select_neighbours(struct index *ix, struct scratch *sc, const struct cand *cands,
 	uint32_t n, uint32_t m, uint32_t *chosen)
 {
-	const float slack = ix->p.metric == VX_IP ? 1.0f : SELECT_SLACK;
+	const float slack = select_slack(ix);
 	uint32_t slots[HNSW_ROW_MAX], count = 0;
 	float dist[SELECT_BATCH];
 
@@ -71,14 +79,18 @@ static uint32_t slot_of(const struct hnsw *h, uint32_t level, uint32_t id)
 	return level == 0 ? id : upper_at(h, id)->slot;
 }
 
-/* A full row and one more link: select anew.  The row's lock is held. */
+/* A full row and one more link: select anew, to a little less than is full, so that the next few
+ * need only be appended.  But most newcomers would be given up for a link that the row
+ * already has; they are turned away by their distances alone.  sc->probe is the
+ * newcomer's.  The row's lock is held. */
 static void reselect_row(struct index *ix, struct scratch *sc, uint32_t *row, uint32_t cap,
 	uint32_t level, uint32_t slot, uint32_t new_id)
 {
 	const struct hnsw *h = hnsw_of(ix);
 	uint32_t ids[HNSW_ROW_MAX + 1], chosen[HNSW_ROW_MAX], order[HNSW_ROW_MAX + 1], n = 0;
+	float to_new[HNSW_ROW_MAX];
 
-	if (!probe_from_slot(&ix->codes, slot, &sc->probe))
+	if (!probe_from_slot(&ix->codes, slot, &sc->pair))
 		return;
 	for (uint32_t i = 0; i < cap; i++) {
 		ids[i] = link_get(row, i) - 1;
@@ -86,7 +98,13 @@ static void reselect_row(struct index *ix, struct scratch *sc, uint32_t *row, ui
 	}
 	ids[cap] = new_id;
 	sc->ids[cap] = slot_of(h, level, new_id);
-	probe_distances(&ix->codes, &sc->probe, sc->ids, cap + 1, sc->rows, sc->dots, sc->dist);
+	probe_distances(&ix->codes, &sc->pair, sc->ids, cap + 1, sc->rows, sc->dots, sc->dist);
+	probe_distances(&ix->codes, &sc->probe, sc->ids, cap, sc->rows, sc->dots, to_new);
+	const float slack = select_slack(ix), d_new = sc->dist[cap];
+	for (uint32_t i = 0; i < cap; i++) {
+		if (sc->dist[i] < d_new && to_new[i] * slack < d_new)
+			return;
+	}
 	/* Sorted by insertion: the row is nearly sorted, having been selected before. */
 	for (uint32_t i = 0; i <= cap; i++) {
 		uint32_t j = n++;
@@ -97,7 +115,7 @@ static void reselect_row(struct index *ix, struct scratch *sc, uint32_t *row, ui
 		sc->work[j] = (struct cand){.d = sc->dist[i], .slot = sc->ids[i]};
 		order[j] = ids[i];
 	}
-	n = select_neighbours(ix, sc, sc->work, n, cap, chosen);
+	n = select_neighbours(ix, sc, sc->work, n, cap - cap / SELECT_SPARE, chosen);
 	for (uint32_t i = 0; i < cap; i++)
 		link_set(row, i, i < n ? order[chosen[i]] + 1 : 0);
 }
