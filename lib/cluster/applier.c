@@ -104,7 +104,9 @@ static int host_mark(void *host, uint32_t group, uint64_t index, struct buf *man
 	vx_unlock(&db->apply_lock);
 	if (!there)
 		return -EAGAIN;
-	int rc = g->shard ? shard_mark(g->shard, index, &err) : catalog_mark(db);
+	/* What lies between the store's last entry and 'index' are watermarks, no business of a store. */
+	int rc = g->shard ? shard_mark(g->shard, VX_MIN(index, shard_applied(g->shard)), &err)
+			  : catalog_mark(db);
 	if (rc)
 		log_error("store", "group %u: cannot mark index %llu: %s", group,
 			(unsigned long long)index, vx_err_msg(&err, rc));

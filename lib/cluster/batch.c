@@ -317,7 +317,7 @@ static int admit(struct batch *b, struct vx_err *err)
 		if (rc == 0)
 			indexer_throttle(c);
 	}
-	if (rc == 0 && coll_dim(c) != 0)
+	if (rc == 0)
 		rc = coll_ensure_slices(c, err);
 	if (rc)
 		writer_leave(c);
@@ -327,7 +327,7 @@ static int admit(struct batch *b, struct vx_err *err)
 /* Deletes in a collection that never had a record: nothing to log. */
 static bool nothing_to_do(const struct batch *b)
 {
-	return b->count == 0 || (b->deletes_only && coll_dim(b->c) == 0);
+	return b->count == 0 || (b->deletes_only && !atomic_load(&b->c->sealed));
 }
 
 int batch_submit(struct batch *b, batch_done_fn *done, void *arg, struct vx_err *err)

@@ -15,6 +15,7 @@
 #include "base/log.h"
 
 #define CATALOG_FORMAT 1
+#define SEALED         "sealed" /* row of 'opt': the collection has had records */
 
 struct catalog {
 	sqlite3 *sq;
@@ -218,6 +219,8 @@ static int load_coll(struct db *db, uint32_t cid)
 	while (sqlite3_step(st) == SQLITE_ROW) {
 		int o = coll_opt_find((const char *)sqlite3_column_text(st, 0));
 
+		if (strcmp((const char *)sqlite3_column_text(st, 0), SEALED) == 0)
+			atomic_store(&c->sealed, true);
 		if (o < 0)
 			continue;
 		c->opt[o] = strdup((const char *)sqlite3_column_text(st, 1));
@@ -426,8 +429,8 @@ static int op_drop(struct db *db, struct bytes_reader *r, int *ret_status, uint3
 	return rc;
 }
 
-/* SET_DIM and SET_OPTION.  A fixed option may change only while the dimension is 0: until then no
- * slice exists that was made with it. */
+/* SET_DIM comes before a collection's first record: it fixes the dimension, if that was open, and seals the
+ * collection.  SET_OPTION of a fixed option is refused from then on: slices exist that were made with it. */
 static int op_set(struct db *db, struct bytes_reader *r, bool dim_only, int *ret_status,
 	uint32_t *ret_cid, char key[64], char value[CONFIG_VALUE_MAX + 1])
 {
@@ -449,28 +452,31 @@ static int op_set(struct db *db, struct bytes_reader *r, bool dim_only, int *ret
 		return 0;
 	}
 	/* The list equals the database here: this worker alone changes both. */
-	uint32_t dim = atomic_load_explicit(&c->dim, memory_order_relaxed);
 	int o = coll_opt_find(key);
+	vx_lock(&db->coll_lock);
+	bool same = o >= 0 && strcmp(coll_opt_get(c, (enum coll_opt)o), value) == 0;
+	vx_unlock(&db->coll_lock);
+	bool sealed = atomic_load(&c->sealed);
+	bool open_dim = atomic_load_explicit(&c->dim, memory_order_relaxed) == 0;
+
 	*ret_cid = cid;
-	if (o >= 0 && coll_options[o].fixed && dim != 0) {
-		vx_lock(&db->coll_lock);
-		bool same = strcmp(coll_opt_get(c, (enum coll_opt)o), value) == 0;
-		vx_unlock(&db->coll_lock);
-		*ret_status = same ? 0 : dim_only ? -ESTALE : -EPERM;
-		if (!same)
-			*ret_cid = 0;
-	} else {
+	if (dim_only && !same && !open_dim)
+		*ret_status = -ESTALE;
+	else if (!dim_only && o >= 0 && coll_options[o].fixed && sealed && !same)
+		*ret_status = -EPERM;
+	if (*ret_status == 0)
 		rc = run(sq, "INSERT OR REPLACE INTO opt VALUES(?,?,?)", "iss", (sqlite3_int64)cid,
 			key, value);
-		if (rc == 0)
-			rc = run(sq, "UPDATE coll SET epoch=epoch+1 WHERE cid=?", "i",
-				(sqlite3_int64)cid);
-	}
+	if (rc == 0 && *ret_status == 0 && dim_only)
+		rc = run(sq, "INSERT OR REPLACE INTO opt VALUES(?,?,?)", "iss", (sqlite3_int64)cid,
+			SEALED, "1");
+	if (rc == 0 && *ret_status == 0)
+		rc = run(sq, "UPDATE coll SET epoch=epoch+1 WHERE cid=?", "i", (sqlite3_int64)cid);
 	coll_put(c);
 	return rc;
 }
 
-static void list_set(struct db *db, uint32_t cid, const char *key, const char *value)
+static void list_set(struct db *db, uint32_t cid, const char *key, const char *value, bool seal)
 {
 	struct coll *c = list_find(db, cid);
 	int o = coll_opt_find(key);
@@ -483,6 +489,8 @@ static void list_set(struct db *db, uint32_t cid, const char *key, const char *v
 			free(c->opt[o]);
 			c->opt[o] = copy;
 		}
+		if (seal)
+			atomic_store_explicit(&c->sealed, true, memory_order_release);
 		refresh(c);
 		vx_unlock(&db->coll_lock);
 		atomic_fetch_add_explicit(&c->epoch, 1, memory_order_relaxed);
@@ -550,7 +558,7 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	else if (op == CAT_DROP)
 		list_remove(db, *ret_cid);
 	else
-		list_set(db, *ret_cid, key, value);
+		list_set(db, *ret_cid, key, value, op == CAT_SET_DIM);
 	return rc;
 }
 

@@ -4,7 +4,7 @@
  *	CREATE      name (u8 length, bytes); u16 options, each key (u8, bytes) and value (u16, bytes);
  *	            u16 placements, each first (u16), last (u16), shard (u32)
  *	DROP        u32 cid
- *	SET_DIM     u32 cid, u32 dimension: compare-and-set from 0
+ *	SET_DIM     u32 cid, u32 dimension: compare-and-set from 0; seals the collection
  *	SET_OPTION  u32 cid, key, value
  */
 #ifndef VECFS_CLUSTER_CATALOG_H

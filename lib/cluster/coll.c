@@ -422,7 +422,7 @@ int coll_fix_dim(struct coll *c, uint32_t dim, struct vx_err *err)
 	struct buf b = BUF_INIT;
 	int rc;
 
-	if (coll_dim(c) == 0) {
+	if (!atomic_load_explicit(&c->sealed, memory_order_acquire)) {
 		rc = buf_put_u8(&b, CAT_SET_DIM);
 		if (rc == 0)
 			rc = buf_put_le32(&b, c->cid);

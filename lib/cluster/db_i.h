@@ -70,6 +70,7 @@ struct coll {
 	_Atomic uint32_t metric;
 	_Atomic uint32_t ef_search, k_default;
 	_Atomic uint32_t epoch;
+	atomic_bool sealed; /* has had records: fixed options stay; release, as 'dim' */
 	atomic_bool gone;
 
 	/* Guarded by db->coll_lock. */

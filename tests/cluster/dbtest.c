@@ -54,10 +54,8 @@ uint64_t dt_seed(void)
 
 struct db *dt_open(const char *dir, uint32_t shards)
 {
-	struct db_opts o = {.data_dir = dir,
-		.shards = shards,
-		.create = true,
-		.wal_segment_bytes = 16u << 20};
+	struct db_opts o = {
+		.data_dir = dir, .shards = shards, .create = true, .wal_segment_bytes = 16u << 20};
 	struct vx_err err = VX_ERR_INIT;
 	struct db *db = NULL;
 	int rc = db_open(&o, &db, &err);
@@ -162,4 +160,14 @@ uint64_t dt_version(struct coll *c, uint64_t key, uint32_t dim)
 	assert_memory_equal(r.rec.vec, want, dim * sizeof *want);
 	coll_rec_release(&r);
 	return v;
+}
+
+uint64_t dt_key(const struct vx_record *r)
+{
+	char id[32];
+
+	assert_true(r->id_len > 1 && r->id_len < sizeof id);
+	memcpy(id, r->id, r->id_len);
+	id[r->id_len] = 0;
+	return strtoull(id + 1, NULL, 10);
 }

@@ -29,6 +29,9 @@ int dt_del(struct coll *c, uint64_t key, struct vx_err *err);
 /* The version stored under key; 0 absent.  Fails the test when the vector is not that version's. */
 uint64_t dt_version(struct coll *c, uint64_t key, uint32_t dim);
 
+/* The key in a record's id (which has no NUL after it). */
+uint64_t dt_key(const struct vx_record *r);
+
 /* Shards the suite runs with: VECFS_TEST_SHARDS, default 1. */
 uint32_t dt_shards(void);
 uint64_t dt_seed(void); /* SEED, or random; printed */

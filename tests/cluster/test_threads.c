@@ -66,10 +66,10 @@ static void *ask_some(void *arg)
 		uint64_t high = atomic_load(&s->tried[k]);
 		bool found = false;
 		for (uint32_t i = 0; i < a.n_hits; i++)
-			found |= strtoull(a.hits[i].rec.id + 1, NULL, 10) == k;
+			found |= dt_key(&a.hits[i].rec) == k;
 		if (!found && high == low) { /* not overwritten meanwhile: must be the nearest */
-			print_error("key %u version %llu was not found\n", k,
-				(unsigned long long)low);
+			print_error(
+				"key %u version %llu was not found\n", k, (unsigned long long)low);
 			atomic_fetch_add(&s->failures, 1);
 		}
 	}
@@ -123,6 +123,22 @@ static void readers_see_acknowledged_versions_while_writers_write(void **state)
 	atomic_store(&s->stop, true);
 	for (unsigned i = 0; i <= READERS; i++)
 		pthread_join(rt[i], NULL);
+	struct coll_answer a = {.k = 0};
+	for (unsigned k = 0; k < WRITERS * KEYS; k++) { /* and now that nothing moves any more */
+		for (int exact = 0; exact < 2; exact++) {
+			float v[DIM];
+
+			dt_vec(k, atomic_load(&s->acked[k]), DIM, v);
+			struct coll_query q = {.vec = v, .dim = DIM, .k = 1, .exact = exact};
+			assert_ok(coll_search(s->c, &q, &a, NULL));
+			assert_int_equal(a.n_hits, 1);
+			if (dt_key(&a.hits[0].rec) != k)
+				fail_msg("key %u: nearest is %.*s at %g (%s)", k,
+					(int)a.hits[0].rec.id_len, a.hits[0].rec.id,
+					(double)a.hits[0].distance, exact ? "exact" : "graph");
+		}
+	}
+	coll_answer_release(&a);
 	assert_int_equal(atomic_load(&s->failures), 0);
 	for (unsigned k = 0; k < WRITERS * KEYS; k++)
 		assert_int_equal(dt_version(s->c, k, DIM), atomic_load(&s->acked[k]));
@@ -224,8 +240,8 @@ static void submitted_batches_are_answered_once_each(void **state)
 			float v[DIM];
 			struct vx_record r = {.id = id, .vec = v, .dim = DIM};
 
-			r.id_len = (size_t)snprintf(id, sizeof id, "r%llu",
-				(unsigned long long)(i * EACH + j));
+			r.id_len = (size_t)snprintf(
+				id, sizeof id, "r%llu", (unsigned long long)(i * EACH + j));
 			dt_vec(i * EACH + j, 1, DIM, v);
 			assert_ok(batch_put(b, &r, &err));
 		}
