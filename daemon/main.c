@@ -42,9 +42,12 @@ struct daemon {
 	int signal_fd;
 };
 
+/* Where the one who started us reads: stderr, kept aside once that has become the log. */
+static int user_fd = STDERR_FILENO;
+
 static int fail(int code, const struct vx_err *err, int rc)
 {
-	fprintf(stderr, "vecfsd: %s\n", vx_err_msg(err, rc));
+	dprintf(user_fd, "vecfsd: %s\n", vx_err_msg(err, rc));
 	return code;
 }
 
@@ -175,7 +178,7 @@ static int open_log(const struct options *o, bool background, struct vx_err *err
 		return 0;
 	}
 	if (fd >= 0) {
-		fflush(stderr);
+		user_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 		dup2(fd, STDERR_FILENO);
 		close(fd);
 	}
@@ -186,12 +189,12 @@ static int serve(struct daemon *d)
 {
 	bool background = d->ready_fd >= 0;
 	struct vx_err err = VX_ERR_INIT;
-	int rc = start_parts(d, &err);
+	int rc = open_log(d->o, background, &err);
 
 	if (rc == 0)
-		rc = write_pid_file(options_get(d->o, "pid-file"), &err);
+		rc = start_parts(d, &err);
 	if (rc == 0)
-		rc = open_log(d->o, background, &err);
+		rc = write_pid_file(options_get(d->o, "pid-file"), &err);
 	if (rc) {
 		int code = fail(
 			rc == -EBUSY || rc == -EADDRINUSE ? EXIT_REFUSED : EXIT_FAILED, &err, rc);
@@ -207,7 +210,10 @@ static int serve(struct daemon *d)
 	sd_notify(0, "READY=1");
 #endif
 	report(d, EXIT_OK);
-	if (background) { /* its own output is the log's alone from here on */
+	if (user_fd != STDERR_FILENO)
+		close(user_fd);
+	user_fd = STDERR_FILENO;
+	if (background) { /* nothing holds the terminal or a pipe any more */
 		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 		if (null >= 0) {
@@ -298,7 +304,9 @@ static int configure(struct daemon *d, int argc, char **argv, bool *ret_stop, st
 	d->mount = no_mount ? NULL : absolute(args[1]);
 	if (!d->data || (!no_mount && !d->mount))
 		return -ENOMEM;
-	const char *sock = options_get(d->o, "socket");
+	const char *sock = options_get(d->o, "socket"), *env = getenv("VECFS_SOCKET");
+	if (!sock[0] && env)
+		sock = env; /* where the tools will look */
 	char *abs = sock[0] ? absolute(sock) : NULL;
 	rc = abs       ? buf_append(&d->socket, abs, strlen(abs))
 	     : sock[0] ? -ENOMEM
