@@ -183,7 +183,7 @@ static void print_table(const struct dataset *d, struct subject *s, unsigned n, 
 	printf("\n%s: %u x %u, %s, raw float32 %.0f MB, %u build threads, kernels %s\n", d->name,
 		d->nbase, d->dim, d->cosine ? "cosine" : "l2", raw, threads, simd_active()->name);
 	printf("%-8s %7s %6s %7s %6s %14s | %4s %6s %8s | %8s %6s %8s %6s\n", "system", "build s",
-		"x", "MB", "ef", "recall", "QPS", "QPS .95", "x", "QPS .99", "x");
+		"x", "CPU s", "x", "MB", "ef", "recall", "QPS", "QPS .95", "x", "QPS .99", "x");
 	for (unsigned i = 0; i < n; i++) {
 		char mem[64];
 		if (s[i].ops == &system_vecfs)
