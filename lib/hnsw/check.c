@@ -1,13 +1,13 @@
 /* check.c - is the graph whole, and making it so.
  *
- * Selecting a row anew can drop the last link to a node; with the usual m that is rare, but it happens,
- * above all among duplicates and under parallel inserts.  hnsw_repair walks layer 0 from the entry
- * point and ties each node it did not meet to the nearest one it did: v gets a link to x,
- * and if v's row was full, the link w that makes room moves to x's row.  So whatever was
+ * Selecting a row anew can drop the last link to a node; with the usual m that is rare, but it
+ * happens, above all among duplicates and under parallel inserts.  hnsw_repair walks layer 0
+ * from the entry point and ties each node it did not meet to the nearest one it did: v gets a
+ * link to x, and if v's row was full, the link w that makes room moves to x's row.  So whatever was
  * reachable remains so (v -> x -> w) and the reachable set only grows.
  *
- * hnsw_check first lets the repair look at what was linked since it last ran; anything that is wrong
- * after that is damage.
+ * hnsw_check first lets the repair look at what was linked since it last ran; anything that is
+ * wrong after that is damage.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -5,8 +5,8 @@
  * most one is held by a thread, so they cannot deadlock, and a collection of ten records
  * costs no locks.
  *
- * Upkeep is done by whichever linking thread finds it due, while the others go on linking: measuring the
- * default ef (measure.c) as the graph grows, and, when the tail has run empty and the
+ * Upkeep is done by whichever linking thread finds it due, while the others go on linking:
+ * measuring the default ef (measure.c) as the graph grows, and, when the tail has run empty and the
  * graph has grown by a sixteenth, making every slot reachable (check.c).
  */
 #include <math.h>
@@ -172,8 +172,8 @@ static uint32_t hnsw_default_ef(const struct index *ix, uint32_t k)
 {
 	uint32_t ef = ix_load(&hnsw_of(ix)->ef_default);
 
-	/* The largest inner products are the same few long vectors for most questions, so the sample
-	 * is too kind to the rest: what a filter leaves lies off the well-trodden paths. */
+	/* The largest inner products are the same few long vectors for most questions, so the
+	 * sample is too kind to the rest: what a filter leaves lies off the well-trodden paths. */
 	if (ix->p.metric == VX_IP)
 		ef *= 2;
 	/* Measured for ten neighbours; more of them need a pool that reaches past the last. */

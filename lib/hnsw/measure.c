@@ -1,8 +1,8 @@
 /* measure.c - the graph measures itself and sets its default ef.
  *
- * How large ef must be for a recall depends on the data and its amount: no constant serves both digits
- * and sentences.  So each time the graph has grown by a third, one linking thread takes a sample
- * of slots that still wait in the tail, questions the graph has never seen, finds their true
+ * How large ef must be for a recall depends on the data and its amount: no constant serves both
+ * digits and sentences.  So each time the graph has grown by a third, one linking thread takes a
+ * sample of slots that still wait in the tail, questions the graph has never seen, finds their true
  * neighbours among the linked slots by scanning the codes, and looks for the smallest ef on a
  * grid whose mean recall@10 reaches the target.  Where the tail is too short, linked slots serve
  * (each left out of its own answer); they are easier to find things from, so

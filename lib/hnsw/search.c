@@ -11,8 +11,8 @@
  * but leave the pool as soon as they are expanded, and it ends when ef that may be are in front.
  * Whether a node is visible is asked only when it is expanded.  The pool's capacity is ef
  * over the share of visible ones, first in a sample and then among those met so far, or it would
- * have dropped what later moves up.  When the invisible ones outnumber a budget the walk gives up: scanning is
- * then cheaper.
+ * have dropped what later moves up.  When the invisible ones outnumber a budget the walk gives
+ * up: scanning is then cheaper.
  */
 #include <math.h>
 

@@ -9,8 +9,8 @@
  *	cosine: half of that (both have length 1)
  *	ip:     - sx sy (cx . cy)
  *
- * where |x| is the length of the *decoded* vector: the error then shrinks with the distance of x and y.
- * All three are add_q + add_x - scale_q * scale_x * dot with the metric's factor in
+ * where |x| is the length of the *decoded* vector: the error then shrinks with the distance of x
+ * and y. All three are add_q + add_x - scale_q * scale_x * dot with the metric's factor in
  * scale_q.  "none" keeps no row; distances come from the host's vectors.
  *
  * Slots lie in chunks of 65,536.  A chunk is one mapping that never moves: code rows, then the

@@ -266,9 +266,10 @@ static bool hopeless(const struct code_error *e, float d, float worst)
 	return (double)d + mean - RERANK_SIGMAS * sqrt(VX_MAX(var, 0.0)) > (double)worst;
 }
 
-/* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is sorted by
- * code distance, and the first k show how far that is off: once the next one would have to be off
- * by more than three standard deviations to belong to the answer, none after it does. */
+/* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is
+ * sorted by code distance, and the first k show how far that is off: once the next one would
+ * have to be off by more than three standard deviations to belong to the answer, none after it
+ * does. */
 static uint32_t rerank(struct index *ix, const struct index_query *q, struct scratch *sc,
 	uint32_t n, struct index_hit *hits, struct index_search_stat *st)
 {

@@ -43,15 +43,15 @@ struct simd_kernels {
 	/* ret_i = row_i - 128 (a stored code as the question's side); returns its sum. */
 	int32_t (*flip_u8)(const uint8_t *row, int8_t *ret, size_t n);
 
-	/* ret_i = round to nearest of v_i * inv, clamped to -127..127 (0 for NaN).  Returns sum ret_i^2,
-	 * and sum ret_i in *ret_sum.  Halves may round either way: a code is not compared across
-	 * machines. */
+	/* ret_i = round to nearest of v_i * inv, clamped to -127..127 (0 for NaN).  Returns sum
+	 * ret_i^2, and sum ret_i in *ret_sum.  Halves may round either way: a code is not
+	 * compared across machines. */
 	int64_t (*quantise_f32)(const float *v, size_t n, float inv, int8_t *ret, int32_t *ret_sum);
 	/* max |v_i|; 0 for n == 0.  NaNs are ignored or returned. */
 	float (*max_abs_f32)(const float *v, size_t n);
 
-	/* v_i *= sign_i, then the fast Walsh-Hadamard transform in place, times 1 / sqrt(n).  n is a
-	 * power of two. */
+	/* v_i *= sign_i, then the fast Walsh-Hadamard transform in place, times 1 / sqrt(n).  n
+	 * is a power of two. */
 	void (*hadamard_f32)(float *v, const float *sign, size_t n);
 };
 

@@ -49,7 +49,8 @@ static inline int64_t simd_c_quantise_f32(
 
 	for (size_t i = 0; i < n; i++) {
 		float x = v[i] * inv;
-		/* Comparisons that are false for NaN, so that it becomes 0 and no cast is undefined. */
+		/* Comparisons that are false for NaN, so that it becomes 0 and no cast is
+		 * undefined. */
 		x = x > -127.0f ? x : (x <= -127.0f ? -127.0f : 0.0f);
 		x = x < 127.0f ? x : 127.0f;
 		/* Adding 1.5 * 2^23 leaves the rounded integer in the low bits: a rounding

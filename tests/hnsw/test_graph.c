@@ -47,7 +47,8 @@ static void graph_is_whole_after_parallel_inserts(void **state)
 	index_free(ix);
 }
 
-/* Many equal vectors and very few links: rows fill with equals, and some node loses its last link. */
+/* Many equal vectors and very few links: rows fill with equals, and some node loses its last
+ * link. */
 static void duplicates_stay_reachable(void **state)
 {
 	struct points d;
