@@ -45,8 +45,10 @@ enum codec_format codec_format_sniff(const void *p, size_t n);
 bool codec_format_is_rows(enum codec_format f);
 
 struct codec_opts {
-	uint32_t dim;          /* expected dimension; 0: the first record's */
-	bool want_any_object;  /* jsonl: a record may lack "vector" (vec-embed, vec-get input) */
+	uint32_t dim; /* expected dimension; 0: the first record's */
+	/* A record may lack "vector" and have keys of any other name, which are skipped
+	 * (vec-embed, vec-get input). */
+	bool want_any_object;
 	bool id_optional;      /* jsonl, tsv: a record without id comes with id NULL */
 	uint64_t first_row;    /* row formats: id of the first row (counted on across files) */
 	const char *id_prefix; /* row formats: put before the row number; NULL: none */
@@ -85,7 +87,8 @@ int codec_json_complete(const char *p, size_t n);
 /* Parses one record: a JSON array (the vector; id absent) or an object {"id","vector","meta","text"};
  * "vector" is an array of numbers or a string of base64 little-endian float32.  NaN and infinities
  * are -EINVAL; unknown keys are -EINVAL naming the key.  'arena' owns what 'ret' points to until
- * the next use. */
+ * the next use.  Null stands for an absent member; an integer id is kept as its digits; meta is kept
+ * as written but for white space.  'opts' NULL: any dimension, and the id may be absent. */
 struct codec_arena; /* reusable scratch */
 struct codec_arena *codec_arena_new(void);
 void codec_arena_free(struct codec_arena *a);

@@ -21,7 +21,8 @@
 
 struct embedder;
 
-/* 'spec' "hash", "hash:dim=N", "cmd:...", "url:...".  The key of a URL comes from key-file or from
+/* A URL's further options: ";batch=N" ";timeout=SECONDS" ";retry-ms=N" (first delay).
+ * 'spec' "hash", "hash:dim=N", "cmd:...", "url:...".  The key of a URL comes from key-file or from
  * the environment variable VECFS_EMBED_KEY (then OPENAI_API_KEY); never from the spec. */
 VX_MUST_CHECK
 int embed_open(const char *spec, struct embedder **ret, struct vx_err *err);
