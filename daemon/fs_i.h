@@ -225,6 +225,7 @@ VX_MUST_CHECK
 int fs_attr(struct fs *fs, const struct loc *l, struct stat *ret);
 /* How long the kernel may keep name and attributes. */
 double fs_entry_timeout(const struct loc *l);
+double fs_attr_timeout(const struct loc *l);
 /* "docs/vec/a.json"; 'name' of a child or NULL. */
 void fs_path(struct fs *fs, const struct loc *l, const char *name, char *ret, size_t size);
 /* Splits the name of a record's file: 1 .json, 2 .f32, 0 neither (a staging file), or a refusal.

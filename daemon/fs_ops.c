@@ -60,6 +60,7 @@ static int fill_entry(struct fs *fs, const struct loc *l, struct fuse_entry_para
 	e->ino = e->attr.st_ino;
 	e->generation = 1;
 	e->entry_timeout = fs_entry_timeout(l);
+	e->attr_timeout = fs_attr_timeout(l);
 	return 0;
 }
 
@@ -128,12 +129,12 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	int rc = loc_get(fs, ino, &l);
 	if (rc == 0) {
 		rc = fs_attr(fs, &l, &st);
-		loc_put(fs, &l);
+		loc_put(fs, &l); /* its kind stays */
 	}
 	if (rc)
 		fuse_reply_err(req, to_errno(rc));
 	else
-		fuse_reply_attr(req, &st, 0);
+		fuse_reply_attr(req, &st, fs_attr_timeout(&l));
 }
 
 /* A size set by name.  Files that take whole messages have no length to cut: 0 is what every opening with
