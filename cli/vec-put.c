@@ -184,7 +184,10 @@ static int feed(struct put *p)
 		if (p->hash)
 			XXH3_64bits_update(p->hash, bytes, (size_t)n);
 		rc = codec_feed(r, bytes, (size_t)n, &p->err);
-		cli_progress(p->coll, p->bytes_before + p->src.done_bytes, p->bytes_all);
+		if (p->bytes_all)
+			cli_progress(p->coll, p->bytes_before + p->src.done_bytes, p->bytes_all);
+		else
+			cli_progress("records", codec_count(r), 0);
 	}
 	if (rc == 0)
 		rc = n < 0 ? (int)n : codec_finish(r, &p->err);

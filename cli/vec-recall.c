@@ -8,7 +8,7 @@ static double at_least;
 
 static const struct cli_opt opts[] = {
 	{"k", 'k', CLI_U32, &k, "N", 1, VX_K_MAX, "neighbours per question (default 10)"},
-	{"samples", 'n', CLI_U32, &samples, "N", 1, 100000,
+	{"samples", 'n', CLI_U32, &samples, "N", 1, 10000,
 		"stored records taken as questions (default 100)"},
 	{"ef", 0, CLI_U32, &ef, "N", 1, 100000,
 		"breadth of the search (default: the collection's)"},

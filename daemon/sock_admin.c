@@ -9,7 +9,8 @@
 #include "base/clock.h"
 #include "daemon/errlog.h"
 
-#define RECALL_SAMPLES_MAX 100000u
+/* A measurement cannot be interrupted, and a stop of the daemon waits for it. */
+#define RECALL_SAMPLES_MAX 10000u
 
 /* A handler returns 0 after it has queued an answer, or an error to be answered. */
 typedef int admin_fn(struct session *s, const struct rpc_frame *f, const void *message,

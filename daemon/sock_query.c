@@ -109,24 +109,25 @@ static int ask(struct session *s, struct coll *c, const Vecfs__QueryRequest *m,
 	return coll_search_many(c, s->queries, m->n, s->answers, s->rcs, err);
 }
 
-static const char *reason_of(int rc)
+/* Of one question among many only the errno comes back; the rest can be told from here. */
+static void explain(const struct coll *c, const Vecfs__QueryRequest *m, int rc, struct vx_err *ret)
 {
-	switch (rc) {
-	case -ENOENT:
-		return "there is no record with this id";
-	case -EINVAL:
-		return "the question does not fit the collection: wrong dimension, a number that "
-		       "is "
-		       "not finite, or a zero vector under cosine";
-	case -ENODATA:
-		return "the collection has no records yet";
-	default:
-		return NULL;
-	}
+	if (rc == -ENOENT)
+		vx_err_set(ret, rc, "there is no record with this id");
+	else if (rc == -ENODATA)
+		vx_err_set(ret, rc, "the collection has no records yet");
+	else if (rc == -EINVAL && m->dim && m->dim != coll_dim(c))
+		vx_err_set(ret, rc, "the question has %u numbers; this collection has dimension %u",
+			m->dim, coll_dim(c));
+	else if (rc == -EINVAL)
+		vx_err_set(ret, rc,
+			"the question has a number that is not finite, or is all zeros (metric %s)",
+			vx_metric_name(coll_metric(c)));
 }
 
 /* Columns of the answer from the answers of the questions. */
-static int gather(struct session *s, const Vecfs__QueryRequest *m, Vecfs__QueryAnswer *a)
+static int gather(struct session *s, const struct coll *c, const Vecfs__QueryRequest *m,
+	Vecfs__QueryAnswer *a)
 {
 	int rc = 0;
 
@@ -139,10 +140,8 @@ static int gather(struct session *s, const Vecfs__QueryRequest *m, Vecfs__QueryA
 		rc = buf_append(&s->counts, &n, sizeof n);
 		if (rc == 0 && s->rcs[i]) {
 			struct vx_err why = VX_ERR_INIT;
-			const char *r = reason_of(s->rcs[i]);
 
-			if (r)
-				vx_err_set(&why, s->rcs[i], "%s", r);
+			explain(c, m, s->rcs[i], &why);
 			if (!a->errors)
 				a->errors = rpc_arena_alloc(s->arena, m->n * sizeof *a->errors);
 			Vecfs__RowError *e = op_row_error(s, i, s->rcs[i], &why);
@@ -189,7 +188,7 @@ int op_query(struct session *s, const struct rpc_frame *f)
 	if (rc == 0)
 		rc = ask(s, c, m, &ids, &err);
 	if (rc == 0)
-		rc = gather(s, m, &a);
+		rc = gather(s, c, m, &a);
 	if (rc) {
 		session_error(s, op_where(s, f, m->collection), f->id, rc, &err);
 	} else {

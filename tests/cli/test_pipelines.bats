@@ -89,3 +89,40 @@ load helper
 	[ "$(vec-stat -j cut | jq .count)" -ge "$accepted" ]
 	stop_daemon "$D"
 }
+
+@test "a stop answers what was read, and waits for nobody who is silent" {
+	D=$BATS_TEST_TMPDIR/own
+	export VECFS_SOCKET=$D.sock
+	start_daemon "$D"
+	vec-create cut
+	python3 -c "
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect('$D.sock')
+print('connected', flush=True)
+sys.stdin.read()" < <(sleep 30) >idle &
+	idle=$!
+	mkfifo pipe
+	vec-put --receipt -b 50 cut <pipe >receipt 2>err &
+	put=$!
+	exec 8>pipe
+	gen_jsonl 1000 4 >&8
+	for _ in $(seq 1 100); do
+		[ -s idle ] && [ "$(vec-stat -j cut | jq .count)" -ge 900 ] && break
+		sleep 0.1
+	done
+	start=$SECONDS
+	stop_daemon "$D"
+	[ $((SECONDS - start)) -lt 5 ]
+	gen_jsonl 1000 4 later >&8 || true
+	exec 8>&-
+	rc=0
+	wait "$put" || rc=$?
+	kill "$idle"
+	[ "$rc" -eq 75 ]
+	grep -q 'vec-put: ' err
+	start_daemon "$D"
+	[ "$(vec-stat -j cut | jq .count)" -ge "$(jq .accepted receipt)" ]
+	stop_daemon "$D"
+	check_log "$D"
+}

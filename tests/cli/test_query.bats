@@ -105,7 +105,15 @@ put_points() {
 	done
 	run bash -c "echo '[1,2,3]' | vec-query '$C'"
 	[ "$status" -eq 4 ]
-	[[ $output == *"dimension"* ]]
+	[[ $output == *"dimension 2"* ]]
+	# Asked together they are told apart as well.
+	run bash -c "printf '[1,2,3]\n[3,2,1]\n' | vec-query '$C'"
+	[ "$status" -eq 4 ]
+	[[ ${lines[1]} == "vec-query: stdin:2: the question has 3 numbers; this collection has dimension 2" ]]
+	run --separate-stderr bash -c "printf '{\"id\":\"no\"}\n{\"id\":\"far\"}\n' | vec-query '$C' -k 1 -i"
+	[ "$status" -eq 3 ]
+	[ "$output" = east ]
+	[[ $stderr == *"stdin:1: "* ]]
 }
 
 @test "no question, no records, no collection" {
