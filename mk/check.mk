@@ -28,18 +28,14 @@ TEST_ENV = VECFS_TEST_DATA=$(abspath tests/data) VECFS_BIN=$(abspath $(BIN)) \
 TEST_WRAP_tsan = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 # $(call run_tests,SHARDS,ITEMS,OPTIONS)
 test_label = $(filter-out release,$(VARIANT))$(if $(filter-out 1,$(1)),$(if $(filter-out release,$(VARIANT)),-)shards$(1))
-run_tests = +$(Q)env $(TEST_ENV) VECFS_TEST_SHARDS=$(1) $(TEST_WRAP_$(VARIANT)) \
+run_tests = env $(TEST_ENV) VECFS_TEST_SHARDS=$(1) $(TEST_WRAP_$(VARIANT)) \
 	scripts/run-tests.sh -j $(JOBS) -t $(if $(filter release,$(VARIANT)),300,900) -l $(OUT)/log $(if $(test_label),-p $(test_label)) $(3) $(2)
 
-# $(call check_c,MODULES): the C tests with one shard, and again with four where that matters.
-define check_c
-$(if $(call bins_of,$(1)),$(call run_tests,1,$(call bins_of,$(1))))
-$(if $(call sharded,$(call bins_of,$(1))),$(call run_tests,4,$(call sharded,$(call bins_of,$(1)))))
-endef
-define check_bats
-$(if $(call bats_of,$(1)),$(call run_tests,1,$(call bats_of,$(1))))
-$(if $(call bats_of,$(1)),$(call run_tests,4,$(call bats_of,$(1))))
-endef
+# $(call check,ITEMS,SHARDED): the items with one shard, those of SHARDED again with four; all of
+# them, whatever fails on the way.
+check = +$(Q)rc=0; $(if $(strip $(1)),$(call run_tests,1,$(1)) || rc=1;) \
+	$(if $(strip $(2)),$(call run_tests,4,$(2)) || rc=1;) exit $$rc
+check_modules = $(call check,$(call bins_of,$(1)) $(call bats_of,$(1)),$(call sharded,$(call bins_of,$(1))) $(call bats_of,$(1)))
 
 .PHONY: tests check check-store check-search check-mount check-tools check-c check-bats \
 	check-sanitize check-sanitize-short check-crash fuzz fuzz-short coverage
@@ -51,26 +47,24 @@ check: ## every test: lint, unit tests, mount, tools, fuzzers, sanitizers
 		check-tools check-mount fuzz-short check-sanitize-short
 
 check-store: $(call bins_of,$(CHECK_STORE)) ## log, Raft, store, catalog
-	$(call check_c,$(CHECK_STORE))
+	$(call check_modules,$(CHECK_STORE))
 check-search: $(call bins_of,$(CHECK_SEARCH)) ## kernels, index, graph
-	$(call check_c,$(CHECK_SEARCH))
+	$(call check_modules,$(CHECK_SEARCH))
 check-mount: all $(call bins_of,$(CHECK_MOUNT)) ## the daemon and the mount, with 1 and with 4 shards
-	$(call check_c,$(CHECK_MOUNT))
-	$(call check_bats,$(CHECK_MOUNT))
+	$(call check_modules,$(CHECK_MOUNT))
 check-tools: all $(call bins_of,$(CHECK_TOOLS)) ## codecs, embedder, protocol and tools, with 1 and with 4 shards
-	$(call check_c,$(CHECK_TOOLS))
-	$(call check_bats,$(CHECK_TOOLS))
+	$(call check_modules,$(CHECK_TOOLS))
 
 check-c: $(TEST_BINS) ## every C test (of this VARIANT)
-	$(if $(TEST_BINS),$(call run_tests,1,$(TEST_BINS)))
+	$(call check,$(TEST_BINS))
 # What takes minutes under TSan for the sake of arithmetic, while the races it could find are
 # looked for by quicker tests, is left to the long form.
 SLOW_tsan := index/test_search index/test_checkpoint
 .PHONY: check-c-short
 check-c-short: $(TEST_BINS)
-	$(call run_tests,1,$(filter-out $(SLOW_$(VARIANT):%=$(OUT)/tests/%),$(TEST_BINS)))
+	$(call check,$(filter-out $(SLOW_$(VARIANT):%=$(OUT)/tests/%),$(TEST_BINS)))
 check-bats: all ## every bats file (of this VARIANT)
-	$(call check_bats,$(CHECK_MOUNT) cli)
+	$(call check,$(call bats_of,$(CHECK_MOUNT) cli),$(call bats_of,$(CHECK_MOUNT) cli))
 
 # The short form runs the C tests; the long one the mount and the tools as well.
 check-sanitize-short: ## the C tests under ASan + UBSan and under TSan

@@ -21,8 +21,8 @@ fuzz-variant:
 	@[ $(VARIANT) = fuzz ] || { echo "fuzzers are built with VARIANT=fuzz: make fuzz" >&2; exit 2; }
 fuzzers: fuzz-variant $(FUZZ_BINS)
 fuzz-quick: fuzzers
-	$(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-runs=20000 -max_total_time=15 -seed=1)))
+	+$(Q)$(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-runs=20000 -max_total_time=15 -seed=1)))
 fuzz-long: fuzzers
-	$(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-max_total_time=$(FUZZ_SECONDS))),-t $$(($(FUZZ_SECONDS) + 300)))
+	+$(Q)$(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-max_total_time=$(FUZZ_SECONDS))),-t $$(($(FUZZ_SECONDS) + 300)))
 
 -include $(FUZZ_BINS:=.d)

@@ -68,7 +68,7 @@ lint-symbols: $(LIB) $(DAEMON_OBJS)
 
 lint_sub = '$(1)=$(MAKE) --no-print-directory -k -s JOBS=$(JOBS) lint-$(1)'
 lint: $(GEN_HDRS) all ## format, layers, headers, both compilers, clang-tidy, cppcheck, scripts, manual pages
-	$(call run_tests,1,'layers=scripts/lint-includes.sh' 'words=scripts/lint-words.sh' \
+	+$(Q)$(call run_tests,1,'layers=scripts/lint-includes.sh' 'words=scripts/lint-words.sh' \
 		$(foreach i,tree clang-format shell mandoc man symbols headers clang gcc tidy cppcheck, \
 		$(call lint_sub,$(i))) $(wildcard tests/lint/*.bats),-l $(LINT)/log)
 
