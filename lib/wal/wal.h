@@ -32,12 +32,12 @@
 #define WAL_GROUPS_MAX 512u
 
 enum wal_type {
-	WAL_ENTRY = 1,	   /* a Raft entry: index, term, etype, data */
+	WAL_ENTRY = 1,     /* a Raft entry: index, term, etype, data */
 	WAL_TRUNCATE = 2,  /* entries from 'index' on are gone */
 	WAL_HARDSTATE = 3, /* term, vote */
-	WAL_MARK = 4,	   /* entries up to 'index' (term 'term') are in the store; data: manifest */
-	WAL_RESET = 5,	   /* as MARK, and the whole log of the group is discarded (install) */
-	WAL_DROP = 6,	   /* the group left this node */
+	WAL_MARK = 4,  /* entries up to 'index' (term 'term') are in the store; data: manifest */
+	WAL_RESET = 5, /* as MARK, and the whole log of the group is discarded (install) */
+	WAL_DROP = 6,  /* the group left this node */
 };
 
 struct wal_rec {
@@ -46,9 +46,9 @@ struct wal_rec {
 	uint8_t etype; /* ENTRY: libraft's entry type */
 	uint64_t index;
 	uint64_t term;
-	uint64_t vote;	  /* HARDSTATE */
+	uint64_t vote;    /* HARDSTATE */
 	const void *data; /* ENTRY, MARK, RESET; borrowed */
-	size_t len;	  /* at most VX_ENTRY_BYTES_MAX */
+	size_t len;       /* at most VX_ENTRY_BYTES_MAX */
 };
 
 enum wal_backend { WAL_AUTO = 0, WAL_URING = 1, WAL_PWRITE = 2 };
@@ -57,7 +57,7 @@ struct wal_opts {
 	uint64_t segment_size_bytes; /* 0: 64 MiB; tests use small ones */
 	unsigned spare_segments;     /* prefilled segments kept ready; 0: 1 */
 	enum wal_backend backend;    /* AUTO: io_uring, or pwrite where it is refused */
-	uint64_t node_id;	     /* stamped into segments; a foreign segment is refused */
+	uint64_t node_id;            /* stamped into segments; a foreign segment is refused */
 };
 
 struct wal;

@@ -142,14 +142,21 @@ void wal_shdr_put(uint8_t *p, const struct wal_shdr *h, struct wal *w)
 	put_le64(p + 120, shdr_sum(p, n));
 }
 
-const char *wal_shdr_get(const uint8_t *p, struct wal_shdr *ret)
+int wal_shdr_get(const uint8_t *p, struct wal_shdr *ret, const char **ret_why)
 {
+	*ret_why = "no segment magic";
 	if (memcmp(p, seg_magic, sizeof seg_magic) != 0)
-		return "no segment magic";
-	if (get_le32(p + 8) != WAL_VERSION)
-		return "unknown version";
+		return -EUCLEAN;
+	*ret_why = "impossible header size";
 	if (get_le32(p + 12) != WAL_HDR_BYTES || get_le32(p + 44) > WAL_GROUPS_MAX)
-		return "impossible header size";
+		return -EUCLEAN;
+	/* Before the version: a damaged version is damage, not another version. */
+	*ret_why = "wrong header checksum";
+	if (get_le64(p + 120) != shdr_sum(p, get_le32(p + 44)))
+		return -EUCLEAN;
+	*ret_why = "unknown version";
+	if (get_le32(p + 8) != WAL_VERSION)
+		return -EOPNOTSUPP;
 	*ret = (struct wal_shdr){
 		.node_id = get_le64(p + 16),
 		.nonce = get_le64(p + 24),
@@ -159,12 +166,11 @@ const char *wal_shdr_get(const uint8_t *p, struct wal_shdr *ret)
 		.prev_last = get_le64(p + 48),
 		.prev_end = get_le64(p + 56),
 	};
-	if (get_le64(p + 120) != shdr_sum(p, ret->n_groups))
-		return "wrong header checksum";
+	*ret_why = "impossible segment size";
 	if (ret->segment_size < WAL_SEG_MIN || ret->segment_size > WAL_SEG_MAX ||
 		ret->segment_size % WAL_BLOCK)
-		return "impossible segment size";
-	return NULL;
+		return -EUCLEAN;
+	return 0;
 }
 
 void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret)

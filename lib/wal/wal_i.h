@@ -6,21 +6,21 @@
 
 #include "wal/wal.h"
 
-#define WAL_BLOCK	    4096u
-#define WAL_VERSION	    1u
-#define WAL_HDR_FIXED	    128u /* fixed part of a segment header */
-#define WAL_ROW		    64u	 /* one row of the group table */
-#define WAL_HDR_BYTES	    VX_ALIGN_UP(WAL_HDR_FIXED + WAL_GROUPS_MAX *WAL_ROW, WAL_BLOCK)
-#define WAL_FRAME_HDR	    64u
-#define WAL_REC_HDR	    64u
-#define WAL_SEG_DEFAULT	    (64ull << 20)
-#define WAL_SEG_MAX	    (1ull << 30) /* offsets fit 32 bits */
-#define WAL_SEG_MIN	    (WAL_HDR_BYTES + 4ull * WAL_BLOCK)
-#define WAL_PATH_MAX	    4096
-#define WAL_SPARES_MAX	    64u
-#define WAL_GROUP_BUCKETS   1024u
-#define WAL_SPARE_PIECE	    (1u << 20)
-#define WAL_FRAME_KEEP	    (4u << 20) /* a frame buffer longer than this is given back */
+#define WAL_BLOCK         4096u
+#define WAL_VERSION       1u
+#define WAL_HDR_FIXED     128u /* fixed part of a segment header */
+#define WAL_ROW           64u  /* one row of the group table */
+#define WAL_HDR_BYTES     VX_ALIGN_UP(WAL_HDR_FIXED + WAL_GROUPS_MAX * WAL_ROW, WAL_BLOCK)
+#define WAL_FRAME_HDR     64u
+#define WAL_REC_HDR       64u
+#define WAL_SEG_DEFAULT   (64ull << 20)
+#define WAL_SEG_MAX       (1ull << 30) /* offsets fit 32 bits */
+#define WAL_SEG_MIN       (WAL_HDR_BYTES + 4ull * WAL_BLOCK)
+#define WAL_PATH_MAX      4096
+#define WAL_SPARES_MAX    64u
+#define WAL_GROUP_BUCKETS 1024u
+#define WAL_SPARE_PIECE   (1u << 20)
+#define WAL_FRAME_KEEP    (4u << 20) /* a frame buffer longer than this is given back */
 
 /* Where a record lies.  seg 0: nowhere. */
 struct wal_pos {
@@ -62,7 +62,7 @@ struct wal_group {
 	struct wal_pos *pos;
 	size_t head, n, cap;
 	struct wal_pos manifest; /* the MARK or RESET record that holds it */
-	uint32_t manifest_seq;	 /* recovery: what the first table promised; 0: nothing */
+	uint32_t manifest_seq;   /* recovery: what the first table promised; 0: nothing */
 	/* As of the last wal_stage. */
 	bool st_exists;
 	uint64_t st_mark, st_last;
@@ -94,7 +94,7 @@ struct wal {
 	struct wal_group **groups;
 	size_t n_groups, cap_groups;
 	struct wal_group *buckets[WAL_GROUP_BUCKETS];
-	unsigned n_live; /* staged view */
+	unsigned n_live;      /* staged view */
 	struct wal_seg *segs; /* oldest first; the last is current */
 	size_t n_segs, cap_segs;
 	int fd; /* of the current segment; -1 */
@@ -128,8 +128,8 @@ void wal_fhdr_put(uint8_t *p, const struct wal_fhdr *h, uint64_t seed);
 bool wal_fhdr_get(const uint8_t *p, uint64_t seed, struct wal_fhdr *ret);
 /* 'p' is WAL_HDR_BYTES, zeroed. */
 void wal_shdr_put(uint8_t *p, const struct wal_shdr *h, struct wal *w);
-/* NULL, or why not. */
-const char *wal_shdr_get(const uint8_t *p, struct wal_shdr *ret);
+/* -EUCLEAN or -EOPNOTSUPP with the reason. */
+int wal_shdr_get(const uint8_t *p, struct wal_shdr *ret, const char **ret_why);
 struct wal_row {
 	uint32_t group, manifest_seq;
 	uint64_t term, vote, mark_index, mark_term, first, last;

@@ -23,6 +23,8 @@
 
 #include "base/clock.h"
 
+#define SUSPECTS_MAX 32u
+
 struct scan {
 	struct wal *w;
 	struct vx_err *err;
@@ -32,6 +34,8 @@ struct scan {
 	size_t img_len, img_cap;
 	uint64_t last_number;          /* of the last valid frame */
 	uint64_t frame_off, frame_len; /* that frame, in the current segment; len 0: none */
+	uint32_t bad[SUSPECTS_MAX];    /* groups of the frame that ended the segment, if known */
+	size_t n_bad;
 };
 
 /* --- names ------------------------------------------------------------------------- */
@@ -99,18 +103,18 @@ static int damaged(struct scan *s, uint32_t seq, uint64_t off, const char *why,
 /* --- one frame --------------------------------------------------------------------- */
 enum verdict { FRAME_OK, FRAME_NONE, FRAME_BAD };
 
-/* Checks the frame at 'off'.  When only payloads are bad, their groups are listed in
- * 'bad' (at most 'cap'). */
-static enum verdict frame_check(const struct scan *s, uint64_t off, uint64_t limit, uint64_t seed,
-	struct wal_fhdr *ret, uint32_t *bad, size_t cap, size_t *ret_bad)
+/* Checks the frame at 'off'.  When only payloads are bad, s->bad lists their groups. */
+static enum verdict frame_check(
+	struct scan *s, uint64_t off, uint64_t limit, uint64_t seed, struct wal_fhdr *ret)
 {
 	const uint8_t *p = s->img + off;
 	uint64_t at = WAL_FRAME_HDR;
 	struct wal_rhdr h;
+	uint32_t bad[SUSPECTS_MAX];
 	size_t n_bad = 0;
 
-	*ret_bad = 0;
-	if (off + WAL_BLOCK > limit || !wal_fhdr_get(p, seed, ret))
+	s->n_bad = 0;
+	if (off + WAL_FRAME_HDR > limit || !wal_fhdr_get(p, seed, ret))
 		return FRAME_NONE;
 	if (ret->number <= s->last_number || ret->len < WAL_FRAME_HDR || ret->len > limit - off ||
 		ret->n_records == 0)
@@ -119,13 +123,14 @@ static enum verdict frame_check(const struct scan *s, uint64_t off, uint64_t lim
 		if (at + WAL_REC_HDR > ret->len || !wal_rhdr_get(p + at, seed, &h) ||
 			h.tag != ret->tag || wal_rec_size(h.len) > ret->len - at)
 			return FRAME_BAD;
-		if (!wal_payload_ok(&h, p + at + WAL_REC_HDR, seed) && n_bad < cap)
+		if (!wal_payload_ok(&h, p + at + WAL_REC_HDR, seed) && n_bad < SUSPECTS_MAX)
 			bad[n_bad++] = h.group;
 		at += wal_rec_size(h.len);
 	}
 	if (at != ret->len)
 		return FRAME_BAD;
-	*ret_bad = n_bad;
+	memcpy(s->bad, bad, n_bad * sizeof *bad);
+	s->n_bad = n_bad;
 	return n_bad ? FRAME_BAD : FRAME_OK;
 }
 
@@ -225,9 +230,12 @@ static int table_compare(struct scan *s, const struct wal_shdr *h)
 
 static int header_check(struct scan *s, uint32_t seq, struct wal_shdr *h)
 {
-	const char *why = wal_shdr_get(s->img, h);
+	const char *why;
+	int rc = wal_shdr_get(s->img, h, &why);
 
-	if (why)
+	if (rc == -EOPNOTSUPP)
+		return vx_err_set(s->err, rc, "%010u.wal: %s", seq, why);
+	if (rc)
 		return damaged(s, seq, 0, why, NULL, 0);
 	if (h->seq != seq)
 		return damaged(s, seq, 0, "header of another segment", NULL, 0);
@@ -240,9 +248,8 @@ static int header_check(struct scan *s, uint32_t seq, struct wal_shdr *h)
 static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 {
 	char path[WAL_PATH_MAX];
-	uint32_t seq = s->seqs[i], bad[32];
+	uint32_t seq = s->seqs[i];
 	struct wal_fhdr f;
-	size_t n_bad;
 	int rc = wal_path(s->w, path, "wal", seq);
 
 	if (rc == 0)
@@ -254,8 +261,8 @@ static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 	if (i > 0) {
 		const struct wal_seg *prev = wal_cur(s->w);
 		if (h->prev_end != prev->end || h->prev_last != s->last_number)
-			return damaged(
-				s, prev->seq, prev->end, "a flushed frame is damaged", NULL, 0);
+			return damaged(s, prev->seq, prev->end, "a flushed frame is damaged",
+				s->bad, s->n_bad);
 	}
 	rc = i == 0 ? table_load(s, h) : table_compare(s, h);
 	if (rc)
@@ -270,8 +277,7 @@ static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 	uint64_t limit = VX_MIN((uint64_t)s->img_len, h->segment_size);
 	enum verdict v;
 	s->frame_len = 0;
-	while ((v = frame_check(s, off, limit, seed, &f, bad, VX_ARRAY_SIZE(bad), &n_bad)) ==
-		FRAME_OK) {
+	while ((v = frame_check(s, off, limit, seed, &f)) == FRAME_OK) {
 		rc = frame_apply(s, seg, off, &f, seed);
 		if (rc)
 			return rc;
@@ -284,18 +290,14 @@ static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 			break;
 	}
 	seg->end = off;
-	if (v != FRAME_BAD)
-		n_bad = 0;
-	if (i + 1 < s->n_seqs) {
-		/* Whether this is the true end is for the next header to say; a frame that
-		 * is visibly bad can name its groups here. */
-		return v == FRAME_BAD
-			       ? damaged(s, seq, off, "a flushed frame is damaged", bad, n_bad)
-			       : 0;
-	}
+	/* Whether this is the true end is for the next header to say: the remains of a torn
+	 * frame may lie here, cut off before the next segment was begun. */
+	if (i + 1 < s->n_seqs)
+		return 0;
 	for (uint64_t p = off + WAL_BLOCK; p + WAL_BLOCK <= limit; p += WAL_BLOCK) {
 		if (wal_fhdr_get(s->img + p, seed, &f) && f.number > s->last_number)
-			return damaged(s, seq, off, "damaged before a later flush", bad, n_bad);
+			return damaged(
+				s, seq, off, "damaged before a later flush", s->bad, s->n_bad);
 	}
 	if (v == FRAME_BAD)
 		atomic_fetch_add_explicit(&s->w->st_torn, 1, memory_order_relaxed);

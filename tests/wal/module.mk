@@ -1,0 +1,2 @@
+TEST_COMMON_wal := tests/wal/fakedisk.c tests/wal/model.c
+TESTS += wal/test_recover
