@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -247,6 +248,17 @@ static int serve(struct daemon *d)
 	return EXIT_OK;
 }
 
+/* Every open slice has a few descriptors; the soft limit is for programs that use select(2). */
+static void raise_limits(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = VX_MIN(r.rlim_max, (rlim_t)65536);
+		(void)!setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 /* The launcher: returns in the child with *ret_fd set, exits in the parent. */
 static int launch(int *ret_fd, struct vx_err *err)
 {
@@ -353,6 +365,7 @@ int main(int argc, char **argv)
 		goto out;
 	}
 	umask(022);
+	raise_limits();
 	code = serve(&d);
 out:
 	if (d.signal_fd >= 0)

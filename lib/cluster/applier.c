@@ -104,9 +104,7 @@ static int host_mark(void *host, uint32_t group, uint64_t index, struct buf *man
 	vx_unlock(&db->apply_lock);
 	if (!there)
 		return -EAGAIN;
-	/* What lies between the store's last entry and 'index' are watermarks, no business of a store. */
-	int rc = g->shard ? shard_mark(g->shard, VX_MIN(index, shard_applied(g->shard)), &err)
-			  : catalog_mark(db);
+	int rc = g->shard ? shard_mark(g->shard, index, &err) : catalog_mark(db);
 	if (rc)
 		log_error("store", "group %u: cannot mark index %llu: %s", group,
 			(unsigned long long)index, vx_err_msg(&err, rc));
@@ -236,6 +234,8 @@ static void run_group(struct db *db, struct apply_group *g, struct apply_item *l
 		if (n == 0) { /* a watermark */
 			done = 1;
 			items[0] = list;
+			if (g->shard)
+				shard_watermark(g->shard, list->index);
 		} else if (g->shard) {
 			done = apply_shard(db, g, items, n, &rc);
 		} else {

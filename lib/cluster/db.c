@@ -74,8 +74,11 @@ static int open_groups(struct db *db, struct vx_err *err)
 	for (uint32_t g = 0; g < db->n_groups; g++) {
 		struct repl_group_status st;
 
-		if (repl_group_stat(db->repl, META_GROUP + g, &st) == 0)
-			db->groups[g].applied = st.mark_index;
+		if (repl_group_stat(db->repl, META_GROUP + g, &st))
+			continue;
+		db->groups[g].applied = st.mark_index;
+		if (db->groups[g].shard)
+			shard_watermark(db->groups[g].shard, st.mark_index);
 	}
 	rc = applier_start(db);
 	if (rc == 0)

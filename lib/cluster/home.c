@@ -23,6 +23,7 @@
 #define BALLAST_BYTES    (8u << 20)
 #define SPACE_RESERVE    (24u << 20) /* puts stop here: log, vectors, SQLite under way */
 #define SPACE_CRITICAL   (4u << 20)  /* deletes stop here, after the ballast is gone */
+#define LOCK_WAIT_NS	 1000000000u
 #define SPACE_RECHECK_NS (50u * 1000000u)
 
 int path_join(char *out, size_t cap, const char *fmt, ...)
@@ -52,7 +53,13 @@ static int lock_dir(struct db *db, struct vx_err *err)
 	db->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (db->lock_fd < 0)
 		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
-	if (flock(db->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	/* A daemon that was killed a moment ago may still be on its way out. */
+	uint64_t deadline = clock_mono_ns() + LOCK_WAIT_NS;
+	int got;
+	while ((got = flock(db->lock_fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK &&
+		clock_mono_ns() < deadline)
+		usleep(20000);
+	if (got < 0) {
 		char pid[32] = "";
 		ssize_t n = pread(db->lock_fd, pid, sizeof pid - 1, 0);
 
