@@ -7,7 +7,7 @@
 /* Two rows of most dimensions: what tells fvecs from bvecs. */
 #define SNIFF_BYTES (32u << 10)
 
-struct client *cli_connect(const char *arg, struct client_place *ret)
+struct client *cli_connect_node(const char *arg, struct client_place *ret)
 {
 	struct vx_err err = VX_ERR_INIT;
 	struct client *c;
@@ -20,6 +20,15 @@ struct client *cli_connect(const char *arg, struct client_place *ret)
 	rc = client_open(ret, cli.prog, &c, &err);
 	if (rc)
 		exit(cli_fail(rc, &err));
+	return c;
+}
+
+struct client *cli_connect(const char *arg, struct client_place *ret)
+{
+	struct client *c = cli_connect_node(arg, ret);
+
+	if (!ret->name[0])
+		cli_usage("%s is a mount; name a collection in it", arg);
 	return c;
 }
 

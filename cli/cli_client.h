@@ -7,9 +7,11 @@
 #include "client/client.h"
 #include "codec/codec.h"
 
-/* Finds the daemon and the collection 'arg' (NULL: none) and connects.  Exits with the reason: 2
- * when 'arg' is no name of a collection, else what cli_exit_code says. */
+/* Finds the daemon and the collection 'arg' and connects.  Exits with the reason: 2 when 'arg' is
+ * no name of a collection, else what cli_exit_code says. */
 struct client *cli_connect(const char *arg, struct client_place *ret);
+/* The same, where no collection (NULL, or the path of a mount) means the node: ret->name is "". */
+struct client *cli_connect_node(const char *arg, struct client_place *ret);
 
 /* The one operand 'what' of the tool; exits with 2 when it is missing. */
 const char *cli_operand(int argc, char **argv, int at, const char *what);

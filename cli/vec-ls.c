@@ -46,7 +46,7 @@ static int list(const char *arg)
 	const Vecfs__ListAnswer *ans;
 	struct vx_err err = VX_ERR_INIT;
 	struct client_place place;
-	struct client *c = cli_connect(arg, &place);
+	struct client *c = cli_connect_node(arg, &place);
 	int code = CLI_DONE;
 
 	req.collection = place.name;

@@ -242,7 +242,8 @@ static int put_file(struct put *p, const char *file)
 	p->err = (struct vx_err)VX_ERR_INIT;
 	int rc = cli_source_open(&p->src, file, format, &p->err);
 	if (rc) {
-		cli_error_at(file, 0, "%s", vx_err_msg(&p->err, rc));
+		cli_error(
+			"%s: %s", strcmp(file, "-") == 0 ? "stdin" : file, vx_err_msg(&p->err, rc));
 		return CLI_BAD_DATA;
 	}
 	if (p->hash)

@@ -468,7 +468,8 @@ static int query_file(struct query *q, const char *file)
 	q->file = file;
 	int rc = cli_source_open(&src, file, format, &q->err);
 	if (rc) {
-		cli_error_at(file, 0, "%s", vx_err_msg(&q->err, rc));
+		cli_error(
+			"%s: %s", strcmp(file, "-") == 0 ? "stdin" : file, vx_err_msg(&q->err, rc));
 		return CLI_BAD_DATA;
 	}
 	if (src.format == CODEC_JSONL || src.format == CODEC_TSV)

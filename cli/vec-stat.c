@@ -73,7 +73,7 @@ int main(int argc, char **argv)
 
 	if (first + 1 < argc)
 		cli_usage("one COLLECTION at a time");
-	struct client *c = cli_connect(first < argc ? argv[first] : NULL, &place);
+	struct client *c = cli_connect_node(first < argc ? argv[first] : NULL, &place);
 	req.collection = place.name;
 	int rc = client_call(c, RPC_STAT, &req.base, &vecfs__stat_answer__descriptor, &ans, &err);
 	char *text = rc ? NULL : strndup((const char *)ans->text.data, ans->text.len);

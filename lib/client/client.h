@@ -24,7 +24,7 @@
 struct client_place {
 	char *socket;               /* malloc'd */
 	const char *how;            /* "VECFS_SOCKET", "the mount", "the default place" */
-	char name[VX_NAME_MAX + 1]; /* the collection; "" when none was asked for */
+	char name[VX_NAME_MAX + 1]; /* the collection; "": none was asked for, or the whole mount */
 };
 
 /* The daemon: $VECFS_SOCKET, else the one that serves the mount in which the path 'arg' (or, for a

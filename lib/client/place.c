@@ -106,11 +106,10 @@ static int from_path(
 		const char *rest = path + root_len;
 
 		rest += strspn(rest, "/");
-		rc = *rest == 0 ? vx_err_set(err, -EINVAL, "%s is a mount; name a collection in it",
-					  arg)
-		     : strchr(rest, '/') ? vx_err_set(err, -EINVAL,
-						   "%s is not a collection but lies in one", arg)
-					 : take_name(ret, rest, err);
+		rc = strchr(rest, '/') ? vx_err_set(err, -EINVAL,
+						 "%s is not a collection but lies in one", arg)
+		     : *rest           ? take_name(ret, rest, err)
+				       : 0;
 	} else {
 		const char *base = strrchr(path, '/');
 

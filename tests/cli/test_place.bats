@@ -109,6 +109,9 @@ load helper
 		cd "$M"
 		[ "$(vec-scan -i docs)" = a ]
 		[ "$(vec-scan -i ./docs/)" = a ]
+		[ "$(vec-ls .)" = docs ]
+		[ "$(cd / && vec-ls "$M")" = docs ]
+		[ "$(cd / && vec-stat -j "$M/docs" | jq .count)" -eq 1 ]
 		cd docs
 		[ "$(echo '[1,2]' | vec-query . -i)" = a ]
 	) || rc=$?
