@@ -265,8 +265,7 @@ struct handle {
 struct file_ops {
 	size_t handle_size; /* of the structure that starts with struct handle */
 	int (*open)(struct handle *h, fuse_req_t req, struct vx_err *err);
-	/* At most 'size' bytes from 'off'.  The slice lasts until the handle is closed or lies in
-	 * fs_scratch(). */
+	/* At most 'size' bytes from 'off': the whole of fs_scratch(), or elsewhere (it is copied). */
 	int (*read)(struct handle *h, fuse_req_t req, size_t size, uint64_t off, struct slice *ret,
 		struct vx_err *err);
 	/* *ret_n is 'n' on entry; fewer is a short write. */

@@ -315,6 +315,7 @@ static int mount_session(struct fs *fs, struct vx_err *err)
 	if (access("/dev/fuse", F_OK) < 0)
 		return vx_err_set(err, -ENODEV, "there is no /dev/fuse on this machine");
 	fs->se = fuse_session_new(&args, &fs_ll_ops, sizeof fs_ll_ops, fs);
+	fuse_opt_free_args(&args); /* libfuse has put a copy of its own into it */
 	if (!fs->se)
 		return vx_err_set(err, -ENOMEM, "libfuse refused the mount options");
 	if (fuse_session_mount(fs->se, fs->mountpoint))

@@ -413,7 +413,7 @@ static size_t base_name(struct fs *fs, const struct loc *l, char *ret, size_t si
 void fs_path(struct fs *fs, const struct loc *l, const char *name, char *ret, size_t size)
 {
 	struct loc dir = *l;
-	char base[600];
+	char base[800];
 
 	if (name) { /* of a child, or of the file itself where the caller knows it */
 		snprintf(base, sizeof base, "%s", name);

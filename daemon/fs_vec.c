@@ -152,20 +152,12 @@ static int record_read(struct handle *h, fuse_req_t req, size_t size, uint64_t o
 	struct slice *ret, struct vx_err *err)
 {
 	struct record_handle *rh = (struct record_handle *)h;
-	struct buf *out;
+	const struct buf *b = rh->started ? &rh->in : &rh->text;
 
 	(void)req;
 	(void)err;
-	if (!rh->started) {
-		*ret = slice_of(rh->text.data, rh->text.len, size, off);
-		return 0;
-	}
-	/* 'in' may move with the next write: a copy. */
-	struct slice s = slice_of(rh->in.data, rh->in.len, size, off);
-	out = fs_scratch();
-	int rc = s.n ? buf_append(out, s.p, s.n) : 0;
-	*ret = (struct slice){out->data, out->len};
-	return rc;
+	*ret = slice_of(b->data, b->len, size, off);
+	return 0;
 }
 
 /* --- writing ---------------------------------------------------------------------------------------------- */

@@ -76,7 +76,7 @@ teardown_file() {
 		rc=1
 	fi
 	# What a sanitizer had to say comes out in the log.
-	if grep -aE 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' \
+	if grep -aE -A12 'ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:' \
 		"$DATA.log" >&2; then
 		rc=1
 	fi

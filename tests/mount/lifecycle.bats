@@ -151,7 +151,7 @@ teardown() {
 	start_daemon "$X/data" "$X/mnt"
 	mkdir "$X/mnt/docs"
 	echo '[1,2,3]' >"$X/mnt/docs/vec/first.json"
-	run -0 timeout 120 python3 - "$X/mnt/docs" <<-'PY'
+	timeout 120 python3 - "$X/mnt/docs" <<-'PY'
 		import os, sys, threading, json
 		d = sys.argv[1]
 		errors = []
