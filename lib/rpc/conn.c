@@ -91,6 +91,7 @@ int rpc_conn_queue(struct rpc_conn *c, uint8_t type, uint32_t id, const Protobuf
 int rpc_conn_flush(struct rpc_conn *c)
 {
 	size_t done = 0;
+	bool ended = false; /* the peer sends no more; it may still be reading */
 	int rc = 0;
 
 	while (done < c->out.len && rc == 0) {
@@ -105,14 +106,12 @@ int rpc_conn_flush(struct rpc_conn *c)
 			rc = (int)n;
 			break;
 		}
-		bool room = c->in.len - c->in_start < BACKLOG_MAX;
+		bool room = !ended && c->in.len - c->in_start < BACKLOG_MAX;
 		rc = wait_for(c->fd, (short)(POLLOUT | (room ? POLLIN : 0)), &ready);
 		if (rc == 0 && room && (ready & POLLIN)) {
 			n = fill(c, 0, MSG_DONTWAIT);
-			/* The end of its answers: it will not take our requests either. */
-			if (n == 0)
-				rc = -EPIPE;
-			else if (n < 0 && n != -EAGAIN)
+			ended = n == 0;
+			if (n < 0 && n != -EAGAIN)
 				rc = (int)n;
 		}
 	}

@@ -92,6 +92,36 @@ static void conn_two_senders_do_not_block_each_other(void **state)
 	rpc_conn_release(&b);
 }
 
+/* A peer that has said all it has to say is still answered. */
+static void *listener(void *arg)
+{
+	struct rpc_conn *c = arg;
+	struct rpc_frame f;
+
+	shutdown(c->fd, SHUT_WR);
+	return rpc_conn_recv(c, &f, NULL) == 1 && f.len == 8u << 20 ? NULL : (void *)"cut short";
+}
+
+static void conn_half_closed_peer_gets_everything(void **state)
+{
+	uint8_t *p = calloc(1, 8u << 20);
+	struct rpc_conn a, b;
+	pthread_t t;
+	void *complaint;
+
+	(void)state;
+	assert_non_null(p);
+	pair(&a, &b);
+	assert_int_equal(rpc_frame_append_raw(&a.out, RPC_PUT, 1, p, 8u << 20), 0);
+	assert_int_equal(pthread_create(&t, NULL, listener, &b), 0);
+	assert_int_equal(rpc_conn_flush(&a), 0);
+	assert_int_equal(pthread_join(t, &complaint), 0);
+	assert_null(complaint);
+	rpc_conn_release(&a);
+	rpc_conn_release(&b);
+	free(p);
+}
+
 /* An end between frames is an end; an end within one is an error. */
 static void conn_end_within_a_frame_is_an_error(void **state)
 {
@@ -188,6 +218,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(conn_keeps_frames_whole_and_in_order),
 		cmocka_unit_test(conn_two_senders_do_not_block_each_other),
+		cmocka_unit_test(conn_half_closed_peer_gets_everything),
 		cmocka_unit_test(conn_end_within_a_frame_is_an_error),
 		cmocka_unit_test(conn_peer_gone_is_an_error),
 		cmocka_unit_test(unix_only_stale_sockets_are_replaced),
