@@ -7,8 +7,11 @@
  * flush is planned: if it needs segments for which there is no room it fails with
  * -ENOSPC and has changed nothing.
  *
- * So that a full log can still be emptied, frames with entries leave a reserve at
- * the end of the last segment: marks, votes and truncations may use it.
+ * So that a full log can still be emptied, the end of the last segment is a reserve
+ * of three equal units.  Frames with entries leave all three, frames with votes or
+ * truncations leave two, the marks and drops of callers leave one, and the last is
+ * for the manifests that recycling logs again: without it an idle group's manifest
+ * in the oldest segment could keep that segment for ever.
  */
 #include "wal/wal_i.h"
 
@@ -51,6 +54,19 @@ static int frame_reserve(struct wal_frame *f, size_t n)
 	return 0;
 }
 
+static unsigned units_to_leave(uint8_t type)
+{
+	switch (type) {
+	case WAL_ENTRY:
+		return 3;
+	case WAL_HARDSTATE:
+	case WAL_TRUNCATE:
+		return 2;
+	default:
+		return 1;
+	}
+}
+
 int wal_frame_add(struct wal_frame *f, const struct wal_rec *rec)
 {
 	size_t size = wal_rec_size(rec->len);
@@ -73,7 +89,7 @@ int wal_frame_add(struct wal_frame *f, const struct wal_rec *rec)
 		memcpy(p + WAL_REC_HDR, rec->data, rec->len);
 	f->len += size;
 	f->n++;
-	f->entries |= rec->type == WAL_ENTRY;
+	f->leaves_units = VX_MAX(f->leaves_units, units_to_leave(rec->type));
 	return 0;
 }
 
@@ -85,7 +101,7 @@ static void frame_clear(struct wal_frame *f)
 	}
 	f->len = 0;
 	f->n = 0;
-	f->entries = false;
+	f->leaves_units = 0;
 }
 
 /* --- staging --------------------------------------------------------------- */
@@ -263,7 +279,7 @@ static int write_frame(struct wal *w, struct wal_frame *f, size_t at, size_t end
 
 int wal_frame_flush(struct wal *w, struct wal_frame *f)
 {
-	uint64_t left, reserve = VX_MIN((w->segment_size - WAL_HDR_BYTES) / 8, 1ull << 20);
+	uint64_t left, unit = VX_MIN((w->segment_size - WAL_HDR_BYTES) / 16, WAL_RESERVE_UNIT);
 	uint32_t n;
 
 	if (is_broken(w))
@@ -271,7 +287,8 @@ int wal_frame_flush(struct wal *w, struct wal_frame *f)
 	if (!f->n)
 		return 0;
 	unsigned segs = plan(w, f, &left);
-	int rc = wal_spares_ensure(w, segs + (f->entries && left < reserve));
+	bool short_of = left < VX_ALIGN_UP(unit, WAL_BLOCK) * f->leaves_units;
+	int rc = wal_spares_ensure(w, segs + short_of);
 	if (rc)
 		return rc;
 	for (size_t at = WAL_FRAME_HDR, end; at < f->len; at = end) {

@@ -20,6 +20,7 @@
 #define WAL_SPARES_MAX    64u
 #define WAL_GROUP_BUCKETS 1024u
 #define WAL_SPARE_PIECE   (1u << 20)
+#define WAL_RESERVE_UNIT  (512ull << 10)
 #define WAL_FRAME_KEEP    (4u << 20) /* a frame buffer longer than this is given back */
 
 /* Where a record lies.  seg 0: nowhere. */
@@ -80,7 +81,7 @@ struct wal_frame {
 	uint8_t *data; /* WAL_BLOCK aligned; the first WAL_FRAME_HDR bytes are the header's */
 	size_t len, cap;
 	unsigned n;
-	bool entries;
+	unsigned leaves_units; /* of the reserve, that it may not use; see wal.c */
 };
 
 struct wal {

@@ -255,6 +255,7 @@ static int carry_manifests(struct wal *w, uint32_t seq)
 				       });
 		free(data);
 	}
+	f.leaves_units = 0;
 	if (rc == 0)
 		rc = wal_frame_flush(w, &f);
 	free(f.data);
