@@ -58,5 +58,18 @@ for prog in "$bin"/*; do
 			rc=1
 		}
 	done
+
+	# What the daemon takes from its file is in the page of the file, too.
+	if [ "$name" = vecfsd ] && [ -f "$man/vecfs.conf.5" ]; then
+		for o in $(echo "$help" | heads | sed -n 's/^--//p'); do
+			case $o in
+			config | daemonize | help | version) continue ;;
+			esac
+			grep -q "^\.It Ic $o No =" "$man/vecfs.conf.5" || {
+				echo "$man/vecfs.conf.5: $o is missing"
+				rc=1
+			}
+		done
+	fi
 done
 exit $rc

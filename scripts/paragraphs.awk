@@ -110,7 +110,8 @@ md && /^#+ / {
 }
 md && /^\|[-| ]*$/ { next }
 md && /^\| *[0-9][0-9,]* *\|/ { next } # a row of byte offsets: nothing to ask about
-md && /^([ \t]*$|\|)/ { flush() }
+md && /^[ \t]*$/ { flush(); next }
+md && /^\|/ { flush() }
 md && /^([-*]|[0-9]+\.) / { flush() }
 md {
 	s = $0
