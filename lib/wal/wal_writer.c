@@ -25,8 +25,8 @@ struct wal_writer {
 	struct wal_req *head, **tail;
 	bool stop;
 	/* Thread only. */
-	bool refused;     /* a request was refused, so that later ones may have a gap */
-	bool upkeep_full; /* no room for a spare: wait for the next batch */
+	bool refused;  /* a request was refused, so that later ones may have a gap */
+	int upkeep_rc; /* of the last upkeep: the same trouble is logged once */
 };
 
 void wal_writer_submit(struct wal_writer *ww, struct wal_req *req)
@@ -125,17 +125,15 @@ static void *writer_main(void *arg)
 		vx_unlock(&ww->lock);
 		if (!list && stop)
 			return NULL;
-		if (list) {
+		if (list)
 			run_batch(ww, list);
-			ww->upkeep_full = false;
-		}
 		int rc = wal_upkeep_step(ww->w, PIECE_BYTES, &more);
-		if (rc) {
+		/* No room for a spare, say: then not before the next batch. */
+		if (rc)
 			more = false;
-			if (!ww->upkeep_full)
-				log_warn("wal", "upkeep: %s", vx_errno_name(rc));
-			ww->upkeep_full = true;
-		}
+		if (rc && rc != ww->upkeep_rc)
+			log_warn("wal", "upkeep: %s", vx_errno_name(rc));
+		ww->upkeep_rc = rc;
 	}
 }
 
