@@ -14,7 +14,7 @@ function flush(	t) {
 	gsub(/[ \t]+/, " ", t)
 	sub(/^ /, "", t)
 	sub(/ $/, "", t)
-	if (length(t) < 40)
+	if (length(t) < 25)
 		return
 	gsub(/\\/, "&&", t)
 	gsub(/"/, "\\\"", t)
