@@ -26,7 +26,7 @@ const struct opt_def vecfsd_options[] = {
 		"threads that build the index; 0: one per core"},
 	{"fuse-threads", 0, OPT_INT, "0", 0, 64, NULL, "N", false, false,
 		"threads that serve the mount; 0: chosen from the cores"},
-	{"tail-max", 0, OPT_INT, "20000", 64, 100000000, NULL, "N", false, false,
+	{"tail-max", 0, OPT_INT, "8192", 64, 100000000, NULL, "N", false, false,
 		"records not indexed yet before writers wait"},
 	{"wal-backend", 0, OPT_STRING, "auto", 0, 0, "auto|io_uring|pwrite", "NAME", false, false,
 		"how the log is written"},

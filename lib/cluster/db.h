@@ -30,7 +30,7 @@ struct db_opts {
 	uint32_t shards;            /* of a new data directory (kept in node.json); 0: 1 */
 	uint32_t index_threads;     /* 0: one per core */
 	uint64_t wal_segment_bytes; /* 0: 64 MiB */
-	uint32_t tail_max;          /* slots not indexed yet before writers wait; 0: 20,000 */
+	uint32_t tail_max;          /* slots not indexed yet before writers wait; 0: 8,192 */
 	const char *wal_backend;    /* "auto", "io_uring", "pwrite"; NULL auto */
 	bool create;                /* make the directory when missing */
 };

@@ -15,10 +15,11 @@
 #include "base/log.h"
 #include "cluster/db_i.h"
 
-#define STEP_SLOTS     256u       /* linked per turn */
-#define SAVE_SLOTS_MIN 20000u     /* a checkpoint pays after this many new slots */
-#define WORKER_NICE    5          /* questions and applying go first */
-#define WAIT_POLL_NS   100000000u /* how often a waiter's 'stop' is asked */
+#define STEP_SLOTS       256u /* linked per turn */
+#define TAIL_MAX_DEFAULT 8192u
+#define SAVE_SLOTS_MIN   20000u     /* a checkpoint pays after this many new slots */
+#define WORKER_NICE      5          /* questions and applying go first */
+#define WAIT_POLL_NS     100000000u /* how often a waiter's 'stop' is asked */
 
 void indexer_event(void *ctx, uint32_t cid)
 {
@@ -198,7 +199,7 @@ static int wait_tail(struct coll *c, uint64_t bound, uint64_t deadline_ns, bool 
 
 void indexer_throttle(struct coll *c)
 {
-	uint32_t bound = c->db->opts.tail_max ? c->db->opts.tail_max : 20000;
+	uint32_t bound = c->db->opts.tail_max ? c->db->opts.tail_max : TAIL_MAX_DEFAULT;
 
 	(void)!wait_tail(c, bound, 0, NULL, NULL);
 }
