@@ -135,6 +135,7 @@ put_points() {
 @test "as a coprocess it answers each line before the next comes" {
 	put_points
 	coproc Q { vec-query "$C" -k 1 -i; }
+	local pid=$Q_PID # bash forgets it when the coprocess ends
 	for want in origin far east; do
 		case $want in
 		origin) q='[0,0]' ;; far) q='[20,0]' ;; east) q='[1.1,0]' ;;
@@ -144,7 +145,7 @@ put_points() {
 		[ "$got" = "$want" ]
 	done
 	eval "exec ${Q[1]}>&-"
-	wait "$Q_PID"
+	wait "$pid"
 }
 
 @test "rows of fvecs are questions" {
