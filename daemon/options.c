@@ -19,7 +19,8 @@ const struct opt_def vecfsd_options[] = {
 	{"no-mount", 0, OPT_BOOL, "no", 0, 0, NULL, NULL, false, false,
 		"serve the socket alone; MOUNT is not given"},
 	{"socket", 's', OPT_STRING, "", 0, 0, NULL, "PATH", false, false,
-		"socket for the tools (default VECFS_SOCKET, /run/vecfs/vecfs.sock or XDG_RUNTIME_DIR)"},
+		"socket for the tools (default VECFS_SOCKET, /run/vecfs/vecfs.sock or "
+		"XDG_RUNTIME_DIR)"},
 	{"shards", 0, OPT_INT, "1", 1, 256, NULL, "N", false, false,
 		"Raft groups of a new data directory"},
 	{"index-threads", 0, OPT_INT, "0", 0, 256, NULL, "N", false, false,

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct buf b = BUF_INIT;
 	char where[3000], why[3000];
-	size_t half = size / 2, lines = 0;
+	size_t half = size / 2, n_lines = 0;
 
 	if (size > 4000)
 		return 0;
@@ -22,11 +22,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (errlog_render(&b))
 		abort();
 	for (size_t i = 0; i < b.len; i++) {
-		lines += b.data[i] == '\n';
+		n_lines += b.data[i] == '\n';
 		if (b.data[i] != '\n' && (b.data[i] < 0x20 || b.data[i] == 0x7f))
 			abort();
 	}
-	if (lines == 0 || lines > ERRLOG_LINES)
+	if (n_lines == 0 || n_lines > ERRLOG_LINES)
 		abort();
 	buf_release(&b);
 	if (size % 64 == 0)

@@ -191,13 +191,12 @@ static int load_coll(struct db *db, uint32_t cid)
 	sqlite3 *sq = db->catalog->sq;
 	sqlite3_stmt *st = NULL;
 	struct coll *c = calloc(1, sizeof *c);
-	int rc = c ? 0 : -ENOMEM;
 
-	if (rc)
-		return rc;
+	if (!c)
+		return -ENOMEM;
 	c->db = db;
 	c->cid = cid;
-	rc = map_sqlite(sqlite3_prepare_v2(
+	int rc = map_sqlite(sqlite3_prepare_v2(
 		sq, "SELECT name, ctime_ns, epoch FROM coll WHERE cid=?", -1, &st, NULL));
 	if (rc)
 		goto out;

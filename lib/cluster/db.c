@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cluster/db_i.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "cluster/db_i.h"
 
 #define READY_TIMEOUT_MS 600000u
 

@@ -23,7 +23,7 @@
 #define BALLAST_BYTES    (8u << 20)
 #define SPACE_RESERVE    (24u << 20) /* puts stop here: log, vectors, SQLite under way */
 #define SPACE_CRITICAL   (4u << 20)  /* deletes stop here, after the ballast is gone */
-#define LOCK_WAIT_NS	 1000000000u
+#define LOCK_WAIT_NS     1000000000u
 #define SPACE_RECHECK_NS (50u * 1000000u)
 
 int path_join(char *out, size_t cap, const char *fmt, ...)

@@ -249,6 +249,7 @@ int shard_slices(struct shard *s, int (*each)(void *arg, uint32_t cid), void *ar
 /* --- pins ----------------------------------------------------------------------------- */
 
 /* Closes what was not used lately.  Called under s->mu; drops it meanwhile. */
+static void evict(struct shard *s) VX_REQUIRES(s->mu);
 static void evict(struct shard *s)
 {
 	while (s->n_open > s->open_max) {
@@ -284,6 +285,7 @@ void slice_quarantine(struct slice *sl, int rc, const char *why)
 }
 
 /* Opens 'sl' (phase OPENING, pinned once by us).  Called under s->mu; drops it meanwhile. */
+static int open_pinned(struct shard *s, struct slice *sl, struct vx_err *err) VX_REQUIRES(s->mu);
 static int open_pinned(struct shard *s, struct slice *sl, struct vx_err *err)
 {
 	struct vx_err mine = VX_ERR_INIT;
