@@ -18,8 +18,10 @@ struct client *cli_connect_node(const char *arg, struct client_place *ret)
 	if (rc)
 		exit(cli_fail(rc, &err));
 	rc = client_open(ret, cli.prog, &c, &err);
-	if (rc)
+	if (rc) {
+		client_place_release(ret);
 		exit(cli_fail(rc, &err));
+	}
 	return c;
 }
 
@@ -27,8 +29,11 @@ struct client *cli_connect(const char *arg, struct client_place *ret)
 {
 	struct client *c = cli_connect_node(arg, ret);
 
-	if (!ret->name[0])
+	if (!ret->name[0]) {
+		client_close(c);
+		client_place_release(ret);
 		cli_usage("%s is a mount; name a collection in it", arg);
+	}
 	return c;
 }
 

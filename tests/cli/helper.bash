@@ -75,6 +75,23 @@ setup() {
 	cd "$BATS_TEST_TMPDIR" || return
 }
 
+# What a test of its own daemon ($BATS_TEST_TMPDIR/own, disk/data) left behind, also when it failed.
+teardown() {
+	local d rc=0
+	cd / || return
+	for d in "$BATS_TEST_TMPDIR/own" "$BATS_TEST_TMPDIR/disk/data"; do
+		[ -e "$d.log" ] || continue
+		stop_daemon "$d" || rc=1
+		check_log "$d" || rc=1
+	done
+	for d in mnt disk; do
+		if mountpoint -q "$BATS_TEST_TMPDIR/$d" 2>/dev/null; then
+			umount "$BATS_TEST_TMPDIR/$d" || umount -l "$BATS_TEST_TMPDIR/$d"
+		fi
+	done
+	return $rc
+}
+
 # gen_jsonl N DIM [PREFIX]: records PREFIX0.. with vectors made of their numbers.
 gen_jsonl() {
 	awk -v n="$1" -v d="$2" -v p="${3:-r}" 'BEGIN {
