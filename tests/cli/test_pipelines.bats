@@ -96,11 +96,11 @@ load helper
 	start_daemon "$D"
 	vec-create cut
 	python3 -c "
-import socket, sys
+import socket, time
 s = socket.socket(socket.AF_UNIX)
 s.connect('$D.sock')
 print('connected', flush=True)
-sys.stdin.read()" < <(sleep 30) >idle &
+time.sleep(60)" >idle 3>&- &
 	idle=$!
 	mkfifo pipe
 	vec-put --receipt -b 50 cut <pipe >receipt 2>err &
