@@ -35,6 +35,7 @@
 
 #define WORKERS_DEFAULT 64u
 #define WORKERS_START   2u
+#define IDLE_MS         5000
 #define SPIN_NS         60000u
 #define SCRATCH_KEEP    (1u << 20) /* a worker's scratch is freed when it grew past this */
 
@@ -75,6 +76,17 @@ static void maybe_grow(struct fs *fs)
 	}
 }
 
+/* A worker that is not needed for a while gives its buffer back: there may be many, a megabyte each. */
+static void sleep_until_request(struct worker *w, struct epoll_event *ev)
+{
+	if (epoll_wait(w->epfd, ev, 1, IDLE_MS) != 0)
+		return;
+	free(w->buf.mem);
+	memset(&w->buf, 0, sizeof w->buf); /* libfuse makes another */
+	buf_release(&w->scratch);
+	epoll_wait(w->epfd, ev, 1, -1);
+}
+
 static void serve(struct worker *w)
 {
 	struct fs *fs = w->fs;
@@ -91,7 +103,7 @@ static void serve(struct worker *w)
 			if (w->spin_until_ns > clock_mono_ns())
 				sched_yield();
 			else
-				epoll_wait(w->epfd, &ev, 1, -1);
+				sleep_until_request(w, &ev);
 			atomic_fetch_sub_explicit(&fs->idle, 1, memory_order_relaxed);
 			continue;
 		}
