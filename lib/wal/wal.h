@@ -11,7 +11,7 @@
  *	wal_stage(w, &rec) ... wal_flush(w)     durable
  *	wal_close(w)
  *
- * Format: docs/format.md.  Files: wal.c (stage, flush, load), wal_format.c (bytes),
+ * Format: docs/format-wal.md.  Files: wal.c (stage, flush, load), wal_format.c (bytes),
  * wal_group.c (what is known of a group), wal_recover.c (open and scan),
  * wal_space.c (segments and spares), wal_sync.c (io_uring and pwrite back ends),
  * wal_writer.c (thread).

@@ -1,4 +1,4 @@
-/* wal_i.h - the inside of the log; for lib/wal alone.  Format: docs/format.md. */
+/* wal_i.h - the inside of the log; for lib/wal alone.  Format: docs/format-wal.md. */
 #ifndef VECFS_WAL_WAL_I_H
 #define VECFS_WAL_WAL_I_H
 

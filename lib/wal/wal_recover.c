@@ -116,8 +116,8 @@ static enum verdict frame_check(
 	s->n_bad = 0;
 	if (off + WAL_FRAME_HDR > limit || !wal_fhdr_get(p, seed, ret))
 		return FRAME_NONE;
-	if (ret->number <= s->last_number || ret->len < WAL_FRAME_HDR || ret->len > limit - off ||
-		ret->n_records == 0)
+	if (ret->number != s->last_number + 1 || ret->len < WAL_FRAME_HDR ||
+		ret->len > limit - off || ret->n_records == 0)
 		return FRAME_BAD;
 	for (uint32_t i = 0; i < ret->n_records; i++) {
 		if (at + WAL_REC_HDR > ret->len || !wal_rhdr_get(p + at, seed, &h) ||
@@ -294,8 +294,9 @@ static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 	 * frame may lie here, cut off before the next segment was begun. */
 	if (i + 1 < s->n_seqs)
 		return 0;
-	for (uint64_t p = off + WAL_BLOCK; p + WAL_BLOCK <= limit; p += WAL_BLOCK) {
-		if (wal_fhdr_get(s->img + p, seed, &f) && f.number > s->last_number)
+	/* Only the very next frame, in its very place, can have been torn. */
+	for (uint64_t p = off; p + WAL_FRAME_HDR <= limit; p += WAL_BLOCK) {
+		if (wal_fhdr_get(s->img + p, seed, &f) && f.number > s->last_number + (p == off))
 			return damaged(
 				s, seq, off, "damaged before a later flush", s->bad, s->n_bad);
 	}
