@@ -4,7 +4,6 @@
  * (every entry above a group's mark is applied again and found to be there), index workers.  Closing goes
  * the other way: what was accepted is applied, every group marked, the log closed, stores closed.
  */
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -341,6 +341,8 @@ float exact_distance(const struct codes *c, const float *q, float qnorm, const f
 		float bb, dot = c->k->dot_norm_f32(q, vec, c->dim, &bb);
 		float len = qnorm * sqrtf(bb);
 		d = len > 0 ? 1.0f - dot / len : 1.0f;
+		/* Rounding must not make anything closer than itself. */
+		d = d < 0 ? 0 : d > 2 ? 2 : d;
 	} else {
 		d = -c->k->dot_f32(q, vec, c->dim);
 	}

@@ -258,6 +258,8 @@ static void a_duplicate_in_a_batch_counts_and_the_last_wins(void **state)
 	assert_ok(batch_commit(b, &res, NULL));
 	assert_int_equal(batch_count(b), 0);
 	assert_int_equal(res.duplicates, 3);
+	assert_int_equal(res.inserted, 2);
+	assert_int_equal(res.updated, 0);
 	assert_int_equal(coll_count(c), 2);
 	assert_ok(coll_get(c, "even", 4, COLL_VEC, &r, NULL));
 	assert_true(r.rec.vec[0] == 4);
@@ -413,6 +415,34 @@ static void bulk_is_indexed_and_recall_is_high(void **state)
 	coll_put(c);
 }
 
+/* Parallel vectors have cosine distance 0, whatever rounding makes of it. */
+static void cosine_distance_is_never_negative(void **state)
+{
+	struct fixture *f = *state;
+	struct coll *c = dt_create(f->db, "docs", 2, VX_COSINE, dt_shards());
+	struct coll_answer a = {.k = 0};
+
+	for (int i = 1; i <= 64; i++) {
+		char id[16];
+		float v[2] = {(float)i, (float)(i + i % 3)};
+		struct vx_record r = {.id = id, .vec = v, .dim = 2};
+		struct vx_err err = VX_ERR_INIT;
+
+		r.id_len = (size_t)snprintf(id, sizeof id, "%d", i);
+		assert_ok(put_one(c, &r, &err));
+	}
+	for (int i = 1; i <= 64; i++) {
+		float v[2] = {(float)i / 7, (float)i / 7};
+		struct coll_query q = {.vec = v, .dim = 2, .k = 64, .exact = i % 2};
+
+		assert_ok(coll_search(c, &q, &a, NULL));
+		for (uint32_t h = 0; h < a.n_hits; h++)
+			assert_true(a.hits[h].distance >= 0 && a.hits[h].distance <= 2);
+	}
+	coll_answer_release(&a);
+	coll_put(c);
+}
+
 static void a_second_opener_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -438,6 +468,7 @@ int main(void)
 		T(options_are_checked_kept_and_fixed_once_there_is_data),
 		T(questions_that_cannot_be_answered_say_why),
 		T(bulk_is_indexed_and_recall_is_high),
+		T(cosine_distance_is_never_negative),
 		T(a_second_opener_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
