@@ -20,7 +20,7 @@ sharded = $(strip $(foreach b,$(1),$(if $(shell grep -l VECFS_TEST_SHARDS $(b:$(
 
 TEST_ENV = VECFS_TEST_DATA=$(abspath tests/data) VECFS_BIN=$(abspath $(BIN)) \
 	VECFS_VARIANT=$(VARIANT) PATH="$(abspath $(BIN)):$$PATH" \
-	ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1 \
+	ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	LSAN_OPTIONS=print_suppressions=0:suppressions=$(abspath tests/lsan.supp) \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(abspath tests/tsan.supp)
