@@ -9,6 +9,8 @@ setup() {
 
 teardown() {
 	stop_daemon "$X/data" "$X/mnt" KILL || true
+	stop_daemon "$X/disk/data" "$X/mnt" KILL || true
+	umount -l "$X/disk" 2>/dev/null || true
 	if mountpoint -q "$X/mnt" 2>/dev/null || ! [ -d "$X/mnt" ]; then
 		umount -l "$X/mnt" 2>/dev/null || true
 	fi
@@ -195,4 +197,31 @@ teardown() {
 		assert not errors, errors[:3]
 	PY
 	same "$(grep -c '^a[0-2]-' "$X/mnt/docs/ids")" 180
+}
+
+@test "a full disk: writes are ENOSPC, reading and deleting go on, nothing is lost" {
+	mkdir "$X/disk" "$X/mnt"
+	mount -t tmpfs -o size=400m tmpfs "$X/disk" 2>/dev/null || skip "this user cannot mount a small disk"
+	start_daemon "$X/disk/data" "$X/mnt"
+	mkdir "$X/mnt/docs"
+	echo '[1,2,3]' >"$X/mnt/docs/vec/a.json"
+	echo '[1,2,4]' >"$X/mnt/docs/vec/b.json"
+	cat /dev/zero >"$X/disk/filler" 2>/dev/null || true
+	run bash -c "echo '[1,2,5]' >'$X/mnt/docs/vec/c.json'"
+	[ "$status" -ne 0 ]
+	[[ "$output" == *"No space left"* ]]
+	run bash -c "echo '[1,2,5]' >'$X/mnt/docs/inbox/.c'"
+	[ "$status" -ne 0 ]
+	same "$(grep -cE 'ENOSPC docs/(vec/c.json|inbox/.c): ' "$X/mnt/.vecfs/error_log")" 2
+	same "$(cut -f3 "$X/mnt/docs/near/a")" b
+	rm "$X/mnt/docs/vec/b.json"
+	rm "$X/disk/filler"
+	# Room again, and writing goes on (the daemon looks now and then).
+	for _ in $(seq 1 100); do
+		echo '[1,2,5]' >"$X/mnt/docs/vec/c.json" 2>/dev/null && break
+		sleep 0.1
+	done
+	same "$(sort "$X/mnt/docs/ids" | tr '\n' ' ')" "a c "
+	stop_daemon "$X/disk/data" "$X/mnt"
+	umount "$X/disk"
 }
