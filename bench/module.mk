@@ -35,3 +35,15 @@ BENCH_METRIC ?= l2
 .PHONY: bench-front
 bench-front: all $(BIN)/bench-front ## ingest, memory and questions through the daemon
 	$(Q)VECFS_BIN=$(abspath $(BIN)) bench/front.sh $(BENCH_BASE) $(BENCH_QUERY) $(BENCH_METRIC)
+
+# make bench-wal BENCH_WAL_DIR=DIR: a durable append, io_uring and pwrite turn by turn.
+$(BIN)/bench-wal: $(OUT)/bench/wal_append.o $(OUT)/libvecfs.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
+
+BENCH_WAL_DIR ?= $(O)/bench-wal.tmp
+.PHONY: bench-wal
+bench-wal: $(BIN)/bench-wal ## one durable append, io_uring and pwrite turn by turn
+	$(Q)$(BIN)/bench-wal $(BENCH_WAL_DIR) $(BENCH_ARGS)
+-include $(OUT)/bench/wal_append.d
