@@ -338,6 +338,32 @@ static void damage_names_the_suspects(void **state)
 	history_release(&h);
 }
 
+/* A flush whose place was taken by the one after it is missed, and not called torn. */
+static void frame_out_of_its_turn_is_refused(void **state)
+{
+	(void)state;
+	struct disk *d = must_disk(fakedisk_new());
+	struct wal *w = must_open(d);
+	struct vx_err err = VX_ERR_INIT;
+	size_t size;
+
+	for (uint32_t g = 1; g <= 2; g++) {
+		struct wal_rec r = {.group = g, .type = WAL_HARDSTATE, .term = 1};
+		assert_int_equal(wal_stage(w, &r), 0);
+		assert_int_equal(wal_flush(w), 0);
+	}
+	wal_close(w);
+	uint8_t *p = fakedisk_bytes(d, DIR_NAME "/0000000001.wal", &size);
+	p += WAL_HDR_BYTES;
+	memcpy(p, p + WAL_BLOCK, WAL_BLOCK);
+	memset(p + WAL_BLOCK, 0, WAL_BLOCK);
+	struct disk *before = must_disk(fakedisk_clone(d));
+	assert_int_equal(wal_open(d, DIR_NAME, &small, &w, &err), -EUCLEAN);
+	assert_true(fakedisk_same(before, d));
+	fakedisk_free(before);
+	fakedisk_free(d);
+}
+
 /* A segment of another node, or of a later format, is refused and is not called damage. */
 static void foreign_segments_are_refused(void **state)
 {
@@ -656,6 +682,7 @@ int main(void)
 		cmocka_unit_test(flipped_bytes_are_noticed),
 		cmocka_unit_test(damage_before_a_later_flush_is_refused),
 		cmocka_unit_test(damage_names_the_suspects),
+		cmocka_unit_test(frame_out_of_its_turn_is_refused),
 		cmocka_unit_test(foreign_segments_are_refused),
 		cmocka_unit_test(torn_last_flush_is_dropped),
 		cmocka_unit_test(torn_flush_over_a_torn_flush_is_dropped),
