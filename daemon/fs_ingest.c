@@ -94,6 +94,22 @@ static int on_bad(
 	return why->code;
 }
 
+/* The escapes of vecfs-jsonl(5). */
+static int put_tsv_text(struct buf *out, const char *p, size_t n)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < n && !rc; i++) {
+		const char *esc = p[i] == '\t'   ? "\\t"
+				  : p[i] == '\n' ? "\\n"
+				  : p[i] == '\r' ? "\\r"
+				  : p[i] == '\\' ? "\\\\"
+						 : NULL;
+		rc = esc ? buf_append(out, esc, 2) : buf_append(out, p + i, 1);
+	}
+	return rc;
+}
+
 /* The text of a record that was well formed but does not fit the collection. */
 static int print_reject(struct ingest *in, const struct vx_record *rec, struct buf *out)
 {
@@ -118,7 +134,9 @@ static int print_reject(struct ingest *in, const struct vx_record *rec, struct b
 	if (!rc && (rec->meta || rec->text))
 		rc = buf_printf(out, "\t%.*s", (int)rec->meta_len, rec->meta ? rec->meta : "");
 	if (!rc && rec->text)
-		rc = buf_printf(out, "\t%.*s", (int)rec->text_len, rec->text);
+		rc = buf_append(out, "\t", 1);
+	if (!rc && rec->text)
+		rc = put_tsv_text(out, rec->text, rec->text_len);
 	return rc;
 }
 

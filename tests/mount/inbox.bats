@@ -116,6 +116,14 @@ count() {
 	same "$(ls "$D/failed")" ""
 }
 
+@test "a rejected line of TSV is kept as it can be submitted again" {
+	three
+	printf 'x\t0,0,0\t{"k":1}\ttwo\\nlines\\tand a tab\n' >"$BASE/r.tsv"
+	cp "$BASE/r.tsv" "$D/inbox/"
+	same "$(jq .rejected "$D/done/r.tsv.json")" 1
+	cmp "$D/failed/r.tsv" "$BASE/r.tsv"
+}
+
 @test "on_error abort: the copy fails at the record, those before it stay" {
 	three
 	echo abort >"$D/config/on_error"
