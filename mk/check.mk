@@ -23,7 +23,7 @@ TEST_ENV = VECFS_TEST_DATA=$(abspath tests/data) VECFS_BIN=$(abspath $(BIN)) \
 	ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	LSAN_OPTIONS=print_suppressions=0:suppressions=$(abspath tests/lsan.supp) \
-	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(abspath tests/tsan.supp)
+	TSAN_OPTIONS=halt_on_error=1:die_after_fork=0:second_deadlock_stack=1:suppressions=$(abspath tests/tsan.supp)
 # TSan's shadow wants the old layout of the address space; some containers refuse to give it.
 TEST_WRAP_tsan = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 # $(call run_tests,SHARDS,ITEMS,OPTIONS)
