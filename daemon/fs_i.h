@@ -154,6 +154,7 @@ struct fs {
 	struct tree tree;
 	struct worker *workers;
 	unsigned n_workers, max_workers;
+	struct handle *handles; /* open files */
 };
 
 /* fs_main.c: scratch of the calling worker, for what a reply points to; its length is 0. */
@@ -258,7 +259,13 @@ struct handle {
 	struct vx_mutex lock;
 	/* guarded by lock */
 	uint64_t err_line; /* of the refusal that is being returned; 0: none */
+	/* guarded by fs.lock */
+	struct handle *prev, *next; /* among fs.handles */
 };
+
+/* Closes what is still open when the mount is gone: nothing else will, and pinned collections would
+ * outlive the database.  No worker runs any more. */
+void fs_close_handles(struct fs *fs);
 
 /* Every function runs with handle.lock held, but 'open', 'close' (alone) and 'size' (no handle).  0 or a
  * negative errno with the reason in 'err'; fs_ops.c logs it.  A NULL function refuses. */

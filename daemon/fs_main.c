@@ -349,6 +349,7 @@ static void fs_free(struct fs *fs)
 {
 	if (fs->se)
 		fuse_session_destroy(fs->se);
+	fs_close_handles(fs);
 	tree_release(fs);
 	if (fs->data_fd >= 0)
 		close(fs->data_fd);

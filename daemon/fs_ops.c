@@ -220,8 +220,36 @@ static void op_setattr(
 }
 
 /* --- open files --------------------------------------------------------------------------------------- */
+static void handle_list(struct handle *h)
+{
+	struct fs *fs = h->fs;
+
+	vx_lock(&fs->lock);
+	h->prev = NULL;
+	h->next = fs->handles;
+	if (h->next)
+		h->next->prev = h;
+	fs->handles = h;
+	vx_unlock(&fs->lock);
+}
+
+static void handle_unlist(struct handle *h)
+{
+	struct fs *fs = h->fs;
+
+	vx_lock(&fs->lock);
+	if (h->prev)
+		h->prev->next = h->next;
+	else
+		fs->handles = h->next;
+	if (h->next)
+		h->next->prev = h->prev;
+	vx_unlock(&fs->lock);
+}
+
 static void handle_close(struct handle *h)
 {
+	handle_unlist(h);
 	if (h->ops->close)
 		h->ops->close(h);
 	if (h->loc.node)
@@ -232,6 +260,12 @@ static void handle_close(struct handle *h)
 	vx_mutex_release(&h->lock);
 	free(h->name);
 	free(h);
+}
+
+void fs_close_handles(struct fs *fs)
+{
+	while (fs->handles)
+		handle_close(fs->handles);
 }
 
 static int check_access(const struct loc *l, int flags, struct vx_err *err)
@@ -276,6 +310,7 @@ static int handle_open(struct fs *fs, fuse_req_t req, const struct loc *l, int f
 		node_pin(fs, l->node);
 		node_open(fs, l->node);
 	}
+	handle_list(h);
 	if (ops->open)
 		rc = ops->open(h, req, err);
 	if (rc) {

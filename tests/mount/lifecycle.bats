@@ -87,6 +87,22 @@ teardown() {
 	exec 5>&-
 }
 
+@test "a stop with streams, listings and questions open is a clean stop" {
+	start_daemon "$X/data" "$X/mnt"
+	mkdir "$X/mnt/docs"
+	seq 500 | sed 's/.*/{"id":"r&","vector":[&,2,3]}/' >"$X/mnt/docs/append"
+	exec 5<"$X/mnt/docs/export.jsonl" 6<"$X/mnt/docs/ids" 7<>"$X/mnt/docs/query" 8>"$X/mnt/docs/inbox/.x"
+	head -n 1 <&5 && head -n 1 <&6 && echo '[1,2,3]' >&7 && echo half >&8
+	local pid status=0
+	pid=$(cat "$X/data.pid")
+	kill "$pid"
+	wait "$pid" || status=$?
+	exec 5<&- 6<&- 7>&- 8>&-
+	[ "$status" -eq 0 ] || { tail -n 3 "$X/data.log" && false; }
+	start_daemon "$X/data" "$X/mnt"
+	same "$(wc -l <"$X/mnt/docs/ids")" 500
+}
+
 @test "unmounting by hand ends the daemon" {
 	start_daemon "$X/data" "$X/mnt"
 	umount "$X/mnt" 2>/dev/null || fusermount3 -u "$X/mnt"
