@@ -21,7 +21,7 @@ const struct coll_option coll_options[] = {
 		"breadth of a search; 0: what reaches recall 0.95 as a rule"},
 	[CO_K] = {"k", "10", "1", "100000", false, "neighbours when the question does not say"},
 	[CO_ON_ERROR] = {"on_error", "skip", NULL, NULL, false,
-		"a bad record in inbox/ or append: skip it, or abort the file"},
+		"a bad record in inbox/: skip it, or abort the file"},
 	[CO_EMBEDDER] = {"embedder", "hash", NULL, NULL, false,
 		"what turns a question's text into a vector: hash, cmd:PROGRAM or url:URL"},
 };
