@@ -432,17 +432,24 @@ static void torn_flush_is_whole_or_absent(struct history *h, struct disk *old, c
 	free(fresh);
 }
 
-static void last_flush_of(struct history *h, size_t len, uint64_t rng)
+/* Flushes 'n' entries of 'len' bytes, the first shorter by a frame header. */
+static void last_flush_of(struct history *h, size_t len, unsigned n, uint64_t rng)
 {
 	unsigned i = ++h->n;
 	struct wal *w = must_open(h->d);
-	struct model_rec r = {.seed = model_rng(&rng)};
+
 	model_copy(&h->models[i], &h->models[i - 1]);
-	const struct model_group *g = &h->models[i].g[2];
-	r.rec = (struct wal_rec){
-		.group = 3, .type = WAL_ENTRY, .index = g->mark + g->n + 1, .term = 9, .len = len};
-	assert_int_equal(model_stage(w, &r), 0);
-	model_apply(&h->models[i], &r);
+	for (unsigned k = 0; k < n; k++) {
+		const struct model_group *g = &h->models[i].g[2];
+		struct model_rec r = {.seed = model_rng(&rng)};
+		r.rec = (struct wal_rec){.group = 3,
+			.type = WAL_ENTRY,
+			.index = g->mark + g->n + 1,
+			.term = 9,
+			.len = k ? len : len - WAL_FRAME_HDR};
+		assert_int_equal(model_stage(w, &r), 0);
+		model_apply(&h->models[i], &r);
+	}
 	assert_int_equal(wal_flush(w), 0);
 	wal_close(w);
 }
@@ -454,7 +461,7 @@ static void torn_last_flush_is_dropped(void **state)
 
 	history_init(&h, 1, 2, seed0 + 5);
 	struct disk *old = must_disk(fakedisk_clone(h.d));
-	last_flush_of(&h, 4800, seed0);
+	last_flush_of(&h, 4800, 1, seed0);
 	torn_flush_is_whole_or_absent(&h, old, DIR_NAME "/0000000001.wal");
 	fakedisk_free(old);
 	history_release(&h);
@@ -470,7 +477,7 @@ static void torn_flush_over_a_torn_flush_is_dropped(void **state)
 	history_init(&h, 1, 2, seed0 + 6);
 	struct disk *old = must_disk(fakedisk_clone(h.d));
 	uint64_t at = VX_ALIGN_UP(h.end[h.n], WAL_BLOCK);
-	last_flush_of(&h, 5000, seed0 + 1);
+	last_flush_of(&h, 5000, 1, seed0 + 1);
 	/* Torn: its last sector is lost, so the next open cuts it off. */
 	uint8_t *p = fakedisk_bytes(h.d, DIR_NAME "/0000000001.wal", &size);
 	memset(p + (at + 5000) / FAKEDISK_SECTOR * FAKEDISK_SECTOR, 0, FAKEDISK_SECTOR);
@@ -478,10 +485,65 @@ static void torn_flush_over_a_torn_flush_is_dropped(void **state)
 	fakedisk_free(old);
 	assert_int_equal(recovered_flush(&h), h.n);
 	old = must_disk(fakedisk_clone(h.d));
-	last_flush_of(&h, 4700, seed0 + 2);
+	last_flush_of(&h, 4700, 1, seed0 + 2);
 	torn_flush_is_whole_or_absent(&h, old, DIR_NAME "/0000000001.wal");
 	fakedisk_free(old);
 	history_release(&h);
+}
+
+/* Both flushes have records of a sector each, in the same places, so that a sector of the first
+ * would complete the second, were it not for the frame's tag. */
+static void sectors_of_two_torn_flushes_do_not_mix(void **state)
+{
+	(void)state;
+	struct history h;
+	size_t size, len = FAKEDISK_SECTOR - WAL_REC_HDR;
+
+	history_init(&h, 1, 2, seed0 + 8);
+	uint64_t at = VX_ALIGN_UP(h.end[h.n], WAL_BLOCK);
+	last_flush_of(&h, len, 9, seed0 + 1);
+	uint8_t *p = fakedisk_bytes(h.d, DIR_NAME "/0000000001.wal", &size);
+	p[at + 8 * FAKEDISK_SECTOR] ^= 1;
+	h.n--;
+	assert_int_equal(recovered_flush(&h), h.n);
+	struct disk *old = must_disk(fakedisk_clone(h.d));
+	last_flush_of(&h, len, 9, seed0 + 2);
+	torn_flush_is_whole_or_absent(&h, old, DIR_NAME "/0000000001.wal");
+	fakedisk_free(old);
+	history_release(&h);
+}
+
+/* No frame that a recycled file held in an earlier life is valid in the next one. */
+static void recycled_frames_are_never_valid(void **state)
+{
+	(void)state;
+	struct disk *d = must_disk(fakedisk_new());
+	struct wal *w = must_open(d);
+	unsigned old_frames = 0;
+
+	for (uint64_t index = 1; index <= 100; index++) {
+		struct model_rec r = {.rec = {.group = 1, .index = index, .term = 1}};
+		r.rec.type = WAL_ENTRY;
+		assert_int_equal(model_stage(w, &r), 0);
+		r.rec.type = WAL_MARK;
+		assert_int_equal(model_stage(w, &r), 0);
+		assert_int_equal(wal_flush(w), 0);
+		assert_int_equal(wal_upkeep(w), 0);
+		const struct wal_seg *s = wal_cur(w);
+		char path[64];
+		size_t size;
+		seg_path(path, sizeof path, s->seq);
+		const uint8_t *p = fakedisk_bytes(d, path, &size);
+		assert_non_null(p);
+		for (uint64_t off = s->end; off < size; off += WAL_BLOCK) {
+			struct wal_fhdr f;
+			old_frames += memcmp(p + off, "VFRM", 4) == 0;
+			assert_false(wal_fhdr_get(p + off, wal_seed(s->nonce, s->seq), &f));
+		}
+	}
+	assert_true(old_frames > 20);
+	wal_close(w);
+	fakedisk_free(d);
 }
 
 /* A torn flush at the end of a segment whose successor was begun is no damage. */
@@ -493,13 +555,13 @@ static void torn_remains_before_the_next_segment_are_harmless(void **state)
 
 	history_init(&h, 1, 1, seed0 + 7);
 	uint64_t at = VX_ALIGN_UP(h.end[h.n], WAL_BLOCK);
-	last_flush_of(&h, 3000, 1);
+	last_flush_of(&h, 3000, 1, 1);
 	uint8_t *p = fakedisk_bytes(h.d, DIR_NAME "/0000000001.wal", &size);
 	p[at + 1000] ^= 1;
 	h.n--;
 	/* Nothing fits any more before the end of the segment but after the cut. */
 	uint64_t room = small.segment_size_bytes - at;
-	last_flush_of(&h, (size_t)room, 2);
+	last_flush_of(&h, (size_t)room, 1, 2);
 	assert_non_null(fakedisk_bytes(h.d, DIR_NAME "/0000000002.wal", &size));
 	assert_int_equal(recovered_flush(&h), h.n);
 	history_release(&h);
@@ -648,6 +710,8 @@ static void fail_every_call(int err)
 				fakedisk_crash(d, n);
 			w = must_open(d);
 			accept_prefix(r, w);
+			/* On top of what a start has found, even of a name that is not durable. */
+			run_steps(r, w, &rng, n % 3);
 			wal_close(w);
 			fakedisk_crash(d, n + 1);
 			w = must_open(d);
@@ -686,6 +750,8 @@ int main(void)
 		cmocka_unit_test(foreign_segments_are_refused),
 		cmocka_unit_test(torn_last_flush_is_dropped),
 		cmocka_unit_test(torn_flush_over_a_torn_flush_is_dropped),
+		cmocka_unit_test(sectors_of_two_torn_flushes_do_not_mix),
+		cmocka_unit_test(recycled_frames_are_never_valid),
 		cmocka_unit_test(torn_remains_before_the_next_segment_are_harmless),
 		cmocka_unit_test(random_crashes_lose_nothing),
 		cmocka_unit_test(nothing_is_acknowledged_after_an_error),
