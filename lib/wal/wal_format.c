@@ -170,6 +170,9 @@ int wal_shdr_get(const uint8_t *p, struct wal_shdr *ret, const char **ret_why)
 	if (ret->segment_size < WAL_SEG_MIN || ret->segment_size > WAL_SEG_MAX ||
 		ret->segment_size % WAL_BLOCK)
 		return -EUCLEAN;
+	*ret_why = "impossible frame number";
+	if (ret->prev_last > INT64_MAX)
+		return -EUCLEAN;
 	return 0;
 }
 
