@@ -230,7 +230,9 @@ struct coll_index_info {
 	uint64_t records, slots, dead, tail; /* over all slices */
 	uint64_t memory_bytes;
 	const char *kind, *quant;
-	const char *state; /* "ready", "indexing" */
+	/* "ready", "indexing"; "unloaded": since the start nobody has asked, the first question loads
+	 * the index, and what of it is in the tail is not known yet (not counted). */
+	const char *state;
 };
 int coll_index_info(struct coll *c, struct coll_index_info *ret);
 /* Returns once the tail is empty; -ETIMEDOUT, -EINTR ('stop'). */

@@ -211,6 +211,8 @@ int coll_index_wait(struct coll *c, uint64_t deadline_ns, bool (*stop)(void *ctx
 
 int coll_index_info(struct coll *c, struct coll_index_info *ret)
 {
+	bool unloaded = false;
+
 	memset(ret, 0, sizeof *ret);
 	for (uint32_t i = 0; i < c->n_places; i++) {
 		struct slice_stats st;
@@ -225,7 +227,10 @@ int coll_index_info(struct coll *c, struct coll_index_info *ret)
 		ret->records += st.count;
 		ret->slots += st.nslots;
 		ret->dead += st.dead_slots;
-		ret->tail += st.tail;
+		if (st.index_loaded)
+			ret->tail += st.tail;
+		else
+			unloaded = unloaded || st.nslots > 0;
 		ret->memory_bytes += st.memory_bytes;
 		ret->kind = st.index.kind;
 		ret->quant = st.index.quant;
@@ -235,7 +240,7 @@ int coll_index_info(struct coll *c, struct coll_index_info *ret)
 		ret->kind = "hnsw";
 		ret->quant = "sq8";
 	}
-	ret->state = ret->tail ? "indexing" : "ready";
+	ret->state = ret->tail ? "indexing" : unloaded ? "unloaded" : "ready";
 	return 0;
 }
 

@@ -209,6 +209,7 @@ void slice_stat(struct slice *sl, struct slice_stats *ret)
 	vx_lock(&sl->mu);
 	struct index *ix = sl->index_phase == INDEX_READY ? sl->index : NULL;
 	vx_unlock(&sl->mu);
+	st.index_loaded = ix != NULL;
 	if (ix) {
 		index_stat(ix, &st.index);
 		uint32_t linked = index_linked(ix);

@@ -108,7 +108,8 @@ struct slice_stats {
 	uint64_t applied; /* index of the view */
 	uint32_t nslots;  /* slots used */
 	uint32_t dead_slots;
-	uint32_t tail;         /* slots not linked yet */
+	uint32_t tail;         /* slots not linked yet; all of them while the index is not loaded */
+	bool index_loaded;     /* false: nobody has asked since the start */
 	uint64_t disk_bytes;   /* vectors + meta.db */
 	uint64_t memory_bytes; /* anonymous: index, tables */
 	uint32_t generation;

@@ -340,6 +340,32 @@ static void options_are_checked_kept_and_fixed_once_there_is_data(void **state)
 	coll_put(c);
 }
 
+/* A start loads no index; until one is asked for, its records do not count as work to be done. */
+static void an_index_that_nobody_asked_for_is_unloaded_not_indexing(void **state)
+{
+	struct fixture *f = *state;
+	struct coll *c = dt_create(f->db, "docs", 4, VX_L2, 1);
+	struct coll_index_info info;
+	struct vx_err err = VX_ERR_INIT;
+
+	for (uint64_t i = 0; i < 50; i++)
+		assert_ok(dt_put(c, i, 1, 4, &err));
+	assert_ok(coll_index_wait(c, 0, NULL, NULL));
+	assert_ok(coll_index_info(c, &info));
+	assert_string_equal(info.state, "ready");
+	coll_put(c);
+	reopen(f);
+	c = dt_coll(f->db, "docs");
+	assert_ok(coll_index_info(c, &info));
+	assert_string_equal(info.state, "unloaded");
+	assert_int_equal(info.records, 50);
+	assert_int_equal(info.tail, 0);
+	assert_ok(coll_index_wait(c, 0, NULL, NULL));
+	assert_ok(coll_index_info(c, &info));
+	assert_string_equal(info.state, "ready");
+	coll_put(c);
+}
+
 static void questions_that_cannot_be_answered_say_why(void **state)
 {
 	struct fixture *f = *state;
@@ -466,6 +492,7 @@ int main(void)
 		T(a_duplicate_in_a_batch_counts_and_the_last_wins),
 		T(dropped_collections_stay_dropped_and_names_can_be_used_again),
 		T(options_are_checked_kept_and_fixed_once_there_is_data),
+		T(an_index_that_nobody_asked_for_is_unloaded_not_indexing),
 		T(questions_that_cannot_be_answered_say_why),
 		T(bulk_is_indexed_and_recall_is_high),
 		T(cosine_distance_is_never_negative),

@@ -100,7 +100,7 @@ load helper
 	three
 	same "$(awk '$1 == "count" {print $2}' "$D/stats")" 3
 	same "$(awk '$1 == "dim" {print $2}' "$D/stats")" 3
-	[[ "$(cat "$D/index/state")" =~ ^(ready|indexing)$ ]]
+	[[ "$(cat "$D/index/state")" =~ ^(ready|indexing|unloaded)$ ]]
 	same "$(awk '$1 == "records" {print $2}' "$D/index/progress")" 3
 	grep -q '^percent ' "$D/index/progress"
 }
