@@ -3,10 +3,12 @@
  *
  *	bench-front mount MOUNT/COLL/query.ids QUERIES [ROUNDS]     while the daemon runs
  *	bench-front library DATA COLL QUERIES [ROUNDS]              after it has stopped
+ *	bench-front build BASE METRIC [THREADS]                     the index alone: no log, no store
  *
  * QUERIES is fvecs, bvecs, fbin or npy.  Prints "WAY p50_us N p95_us N p99_us N questions N".
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 #include "base/clock.h"
 #include "cluster/db.h"
 #include "codec/codec.h"
+#include "index/index.h"
 
 struct questions {
 	float *v;
@@ -140,8 +143,56 @@ static int ask_library(
 	return rc != 0;
 }
 
+static const float *host_vector(void *ctx, uint32_t slot)
+{
+	const struct questions *q = ctx;
+
+	return q->v + (size_t)slot * q->dim;
+}
+
+static void *link_all(void *arg)
+{
+	while (index_link(arg, 256) > 0)
+		;
+	return NULL;
+}
+
+/* What the daemon's index workers do, with everything else left out. */
+static int build_alone(const char *path, const char *metric, unsigned threads)
+{
+	struct questions q = {NULL, 0, 0, 0};
+	struct index_params p = {.metric = VX_L2};
+	struct index_host h = {.vector = host_vector, .ctx = &q};
+	struct index *ix;
+	pthread_t t[64];
+
+	if (vx_metric_parse(metric, &p.metric) || threads < 1 || threads > 64) {
+		fprintf(stderr, "bench-front: bad metric or number of threads\n");
+		return 2;
+	}
+	if (load(path, &q) || q.n == 0)
+		return 1;
+	p.dim = q.dim;
+	uint64_t t0 = clock_mono_ns();
+	if (index_new(&p, &h, &ix) || index_append(ix, 0, (uint32_t)q.n, q.v))
+		return 1;
+	for (unsigned i = 0; i < threads; i++)
+		if (pthread_create(&t[i], NULL, link_all, ix))
+			return 1;
+	for (unsigned i = 0; i < threads; i++)
+		pthread_join(t[i], NULL);
+	printf("build %.2f s, %u threads, %zu vectors\n", (double)(clock_mono_ns() - t0) / 1e9,
+		threads, q.n);
+	index_free(ix);
+	free(q.v);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc >= 4 && strcmp(argv[1], "build") == 0)
+		return build_alone(argv[2], argv[3], argc > 4 ? (unsigned)atoi(argv[4]) : 2);
+
 	struct questions q = {NULL, 0, 0, 0};
 	bool mount = argc >= 4 && strcmp(argv[1], "mount") == 0;
 	bool library = argc >= 5 && strcmp(argv[1], "library") == 0;
@@ -149,7 +200,8 @@ int main(int argc, char **argv)
 
 	if (!mount && !library) {
 		fprintf(stderr, "usage: bench-front mount FILE QUERIES [ROUNDS]\n"
-				"       bench-front library DATA COLL QUERIES [ROUNDS]\n");
+				"       bench-front library DATA COLL QUERIES [ROUNDS]\n"
+				"       bench-front build BASE METRIC [THREADS]\n");
 		return 2;
 	}
 	size_t rounds = argc > at + 1 ? (size_t)atol(argv[at + 1]) : 3;

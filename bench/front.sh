@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# front.sh - end to end on one set: ingest through vec-put until indexed, beside the index alone; memory of the
+# front.sh - end to end on one set: ingest through vec-put until indexed, beside the index alone (before and after); memory of the
 # daemon; questions through the mount beside the library call.
 #
 #	front.sh BASE QUERIES METRIC        (make bench-front; VECFS_BIN is where the programs are)
@@ -25,6 +25,7 @@ now()
 	date +%s.%N
 }
 
+"$bin/bench-front" build "$base" "$metric" "$(nproc)"
 "$bin/vecfsd" -d --pid-file "$work/pid" --log-file "$work/log" "$work/data" "$work/mnt"
 pid=$(cat "$work/pid")
 "$bin/vec-create" bench --metric "$metric"
@@ -46,3 +47,4 @@ kill "$pid"
 while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 pid=
 "$bin/bench-front" library "$work/data" bench "$queries"
+"$bin/bench-front" build "$base" "$metric" "$(nproc)"

@@ -64,7 +64,7 @@ static void run(const char *dir, unsigned s, unsigned b, unsigned round)
 	for (unsigned i = 0; i < APPENDS && rc == 0; i++) {
 		struct wal_rec r = {.group = 1,
 			.type = WAL_ENTRY,
-			.index = ++index,
+			.index = index + 1,
 			.term = 1,
 			.data = data,
 			.len = payload[s]};
@@ -74,6 +74,7 @@ static void run(const char *dir, unsigned s, unsigned b, unsigned round)
 		if (rc == 0)
 			rc = wal_flush(w);
 		t[i] = clock_mono_ns() - from;
+		index++;
 	}
 	struct wal_rec mark = {.group = 1, .type = WAL_MARK, .index = index, .term = 1};
 	if (rc == 0)
@@ -106,13 +107,12 @@ static void report(unsigned rounds)
 		for (unsigned i = 0; i < rounds; i++)
 			quicker += median[s][0][i] < median[s][1][i];
 		for (unsigned b = 0; b < BACKENDS; b++) {
-			size_t n = (size_t)rounds * APPENDS;
+			size_t n = (size_t)rounds * APPENDS, mid = rounds / 2, high = n * 99 / 100;
 			qsort(median[s][b], rounds, sizeof **median[s], cmp_u64);
 			qsort(all[s][b], n, sizeof **all[s], cmp_u64);
 			printf("%2zu KiB %-8s  p50 %6.1f us  p99 %7.1f us\n",
 				(payload[s] + 128) / 1024, names[b],
-				(double)median[s][b][rounds / 2] / 1e3,
-				(double)all[s][b][n * 99 / 100] / 1e3);
+				(double)median[s][b][mid] / 1e3, (double)all[s][b][high] / 1e3);
 		}
 		printf("       io_uring quicker in %u of %u rounds\n", quicker, rounds);
 	}
