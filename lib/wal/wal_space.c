@@ -82,7 +82,7 @@ static int build_begin(struct wal *w)
 	w->build_off = 0;
 	/* Only to learn at once that there is no room. */
 	rc = ops->allocate(w->disk, fd, 0, w->segment_size);
-	return rc && rc != -EOPNOTSUPP && rc != -EINVAL ? build_fail(w, rc) : 0;
+	return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO ? build_fail(w, rc) : 0;
 }
 
 static int build_end(struct wal *w)
