@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef HAVE_SYSTEMD
@@ -35,6 +36,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 5 };
 struct daemon {
 	struct options *o;
 	char *data, *mount; /* absolute; mount NULL with --no-mount */
+	char *pid_file;     /* absolute, because the daemon leaves its directory; NULL: none */
 	struct buf socket;
 	struct db *db;
 	struct sock *sock;
@@ -66,6 +68,37 @@ static char *absolute(const char *path)
 		out = NULL;
 	free(cwd);
 	return out;
+}
+
+/* A path below a vecfs is no place for a data directory: making it would make a collection there.  The
+ * nearest directory that exists tells; a dead mount is somebody else's to report. */
+static int check_not_in_vecfs(const char *path, struct vx_err *err)
+{
+	char *dir = strdup(path), *line = NULL;
+	size_t cap = 0;
+	struct stat st;
+	int rc = 0;
+
+	if (!dir)
+		return -ENOMEM;
+	while (stat(dir, &st) < 0 && strrchr(dir, '/') > dir)
+		*strrchr(dir, '/') = 0;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	while (rc == 0 && f && getline(&line, &cap, f) > 0) {
+		const char *type = strstr(line, " - ");
+		unsigned maj, min;
+
+		if (type && strncmp(type + 3, "fuse.vecfs ", 11) == 0 &&
+			sscanf(line, "%*s %*s %u:%u", &maj, &min) == 2 &&
+			makedev(maj, min) == st.st_dev)
+			rc = vx_err_set(err, -EINVAL,
+				"the data directory %s is inside a vecfs mount", path);
+	}
+	if (f)
+		fclose(f);
+	free(line);
+	free(dir);
+	return rc;
 }
 
 /* --- what the mount shows of the options --------------------------------------------- */
@@ -111,8 +144,10 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 		.wal_backend = options_get(d->o, "wal-backend"),
 		.create = true,
 	};
-	int rc = db_open(&dbo, &d->db, err);
+	int rc = check_not_in_vecfs(d->data, err);
 
+	if (rc == 0)
+		rc = db_open(&dbo, &d->db, err);
 	if (rc)
 		return rc;
 	rc = sock_start(d->db, (const char *)d->socket.data, &d->sock, err);
@@ -143,7 +178,7 @@ static void stop_parts(struct daemon *d)
 
 static int write_pid_file(const char *path, struct vx_err *err)
 {
-	if (!path[0])
+	if (!path)
 		return 0;
 	FILE *f = fopen(path, "we");
 	if (!f)
@@ -195,7 +230,7 @@ static int serve(struct daemon *d)
 	if (rc == 0)
 		rc = start_parts(d, &err);
 	if (rc == 0)
-		rc = write_pid_file(options_get(d->o, "pid-file"), &err);
+		rc = write_pid_file(d->pid_file, &err);
 	if (rc) {
 		int code = fail(
 			rc == -EBUSY || rc == -EADDRINUSE ? EXIT_REFUSED : EXIT_FAILED, &err, rc);
@@ -243,8 +278,8 @@ static int serve(struct daemon *d)
 	sd_notify(0, "STOPPING=1");
 #endif
 	stop_parts(d);
-	if (options_get(d->o, "pid-file")[0])
-		unlink(options_get(d->o, "pid-file"));
+	if (d->pid_file)
+		unlink(d->pid_file);
 	return EXIT_OK;
 }
 
@@ -316,6 +351,10 @@ static int configure(struct daemon *d, int argc, char **argv, bool *ret_stop, st
 	d->mount = no_mount ? NULL : absolute(args[1]);
 	if (!d->data || (!no_mount && !d->mount))
 		return -ENOMEM;
+	const char *pid_file = options_get(d->o, "pid-file");
+	d->pid_file = pid_file[0] ? absolute(pid_file) : NULL;
+	if (pid_file[0] && !d->pid_file)
+		return -ENOMEM;
 	const char *sock = options_get(d->o, "socket"), *env = getenv("VECFS_SOCKET");
 	if (!sock[0] && env)
 		sock = env; /* where the tools will look */
@@ -374,5 +413,6 @@ out:
 	buf_release(&d.socket);
 	free(d.data);
 	free(d.mount);
+	free(d.pid_file);
 	return code;
 }

@@ -143,6 +143,28 @@ small_disk() {
 	run ! mountpoint -q "$BASE/m"
 }
 
+@test "a data directory in the mount of another daemon is refused, and nothing is made there" {
+	[ -w /dev/fuse ] || { [ -z "${CI:-}" ] && skip "no /dev/fuse for this user"; }
+	mkdir "$BASE/mnt" "$BASE/mnt2"
+	vecfsd -d --socket "$DATA.sock" --pid-file "$DATA.pid" "$DATA" "$BASE/mnt"
+	run -1 vecfsd -d --socket "$BASE/b.sock" "$BASE/mnt/x" "$BASE/mnt2"
+	[[ "$output" = *"is inside a vecfs mount"* ]]
+	run vec-ls
+	[ -z "$output" ]
+}
+
+@test "a relative pid file is written where the daemon was started, and removed at its end" {
+	mkdir "$BASE/cwd"
+	cd "$BASE/cwd"
+	vecfsd -d --no-mount --pid-file pid "$DATA"
+	kill "$(cat pid)"
+	for _ in $(seq 100); do
+		[ -e pid ] || break
+		sleep 0.1
+	done
+	[ ! -e pid ]
+}
+
 @test "options are checked where they enter, files by line" {
 	run -2 vecfsd --shards many --no-mount "$DATA"
 	[[ $output == *shards*many* ]]
