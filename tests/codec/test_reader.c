@@ -134,7 +134,7 @@ static void tsv_is_read(void **state)
 	const struct codec_opts o = {.on_bad = on_bad};
 	static const char in[] = "a\t1 2\n"
 				 "b\t3,4\t{\"k\": 1}\tline\\nbreak\\ttab \\\\n \\x\r\n"
-				 "\t1 2\nx\nc\t1 2\t\tt\nd\t1 2\t{}\tt\tu\ne\t1 2\t[1]\n";
+				 "\t1 2\nx\nc\t1 2\t\tt\nd\t1 2\t{}\tt\tu\ne\t1\t2\t3\n";
 
 	(void)state;
 	check(CODEC_TSV, &o, in, sizeof in - 1,
@@ -146,7 +146,8 @@ static void tsv_is_read(void **state)
 		"5 {\"id\":\"c\",\"vector\":[1,2],\"text\":\"t\"}\n"
 		"6 BAD d\t1 2\t{}\tt\tu: more than four columns; a tab inside the text is written "
 		"\\t\n"
-		"7 BAD e\t1 2\t[1]: \"meta\" must be an object\n");
+		"7 BAD e\t1\t2\t3: the third column is meta, a JSON object; all numbers of the "
+		"vector are in the second, between commas or spaces\n");
 }
 
 static size_t put_f32(uint8_t *p, float v)
