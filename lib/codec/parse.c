@@ -462,9 +462,8 @@ int parse_tsv_line(struct codec_arena *a, const char *p, size_t n, const struct 
 			rc = jscan_end(&s);
 		if (!rc && v.kind != JK_OBJECT && v.kind != JK_NULL)
 			rc = vx_err_set(err, -EINVAL,
-				"the third column is meta, a JSON object; all numbers of the "
-				"vector "
-				"are in the second, between commas or spaces");
+				"the third column is meta, a JSON object; all numbers of "
+				"the vector are in the second, between commas or spaces");
 		if (!rc)
 			rc = meta_value(&v, &a->meta, err);
 		if (rc)
