@@ -646,6 +646,14 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	loc_put(fs, &dir);
 }
 
+/* What a rename refuses because of the data is EBADMSG.  EINVAL has two meanings of its own there: mv takes
+ * it from renameat2 for "no such flag" and tries again without, and from rename for a directory that would
+ * become a part of itself. */
+static int rename_errno(int rc)
+{
+	return rc == -EINVAL ? -EBADMSG : rc;
+}
+
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 	const char *newname, unsigned flags)
 {
@@ -664,12 +672,14 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	else if (parent != newparent)
 		rc = vx_err_set(&err, -EXDEV, "files move within their directory alone");
 	else if (dir.kind == K_VEC)
-		rc = vec_rename(fs, &dir, name, newname, flags & 1, &err);
+		rc = rename_errno(vec_rename(fs, &dir, name, newname, flags & 1, &err));
 	else if (dir.kind == K_INBOX)
-		rc = inbox_rename(fs, &dir, name, newname, req, &line, &err);
+		rc = rename_errno(inbox_rename(fs, &dir, name, newname, req, &line, &err));
 	else
 		rc = vx_err_set(&err, -EPERM, "nothing can be renamed here");
-	if (rc)
+	if (rc == -EEXIST && flags & 1)
+		fuse_reply_err(req, EEXIST); /* the answer to "is it there?": mv goes on from it */
+	else if (rc)
 		fs_refuse(fs, req, &dir, line || dir.kind == K_INBOX ? newname : name, line, rc,
 			&err);
 	else

@@ -136,12 +136,19 @@ load helper
 	[ ! -e "$D/vec/.tmp1" ]
 	same "$(jq -c .vector "$D/vec/real.json")" '[1,2,3]'
 	echo 'not json' >"$D/vec/upload.part"
-	# mv has words of its own for EINVAL.
-	fails "subdirectory of itself" mv "$D/vec/upload.part" "$D/vec/real.json"
+	fails "Bad message" mv "$D/vec/upload.part" "$D/vec/real.json"
 	same "$(jq -c .vector "$D/vec/real.json")" '[1,2,3]'
-	grep -qE "EINVAL $C/vec/" "$MNT/.vecfs/error_log"
+	logged "EBADMSG $C/vec/"
 	rm "$D/vec/upload.part"
 	[ ! -e "$D/vec/upload.part" ]
+}
+
+@test "mv of a staging file over a record replaces it, and that is no refusal" {
+	echo '[1,2,3]' >"$D/vec/a.json"
+	echo '[4,5,6]' >"$D/vec/.new"
+	mv "$D/vec/.new" "$D/vec/a.json"
+	same "$(jq -c .vector "$D/vec/a.json")" '[4,5,6]'
+	same "$(cat "$MNT/.vecfs/error_log")" ""
 }
 
 @test "sed -i edits a record" {
