@@ -18,7 +18,29 @@
 
 #include "base/log.h"
 
-static int sync_file(struct disk *d, const char *path)
+/* The kernel tells once of pages that it could not write, and takes them for written from then on: a
+ * second sync would succeed and the mark let go of the log that alone still has them. */
+static int sync_failed(struct shard *s, int rc, const char *what)
+{
+	vx_lock(&s->mu);
+	if (!s->sync_failed) {
+		s->sync_failed = rc;
+		log_error("store",
+			"%s: cannot sync: %s; shard %u is not marked again before the next start, "
+			"its log is kept",
+			what, strerror(-rc), s->id);
+	}
+	vx_unlock(&s->mu);
+	return rc;
+}
+
+static int sync_dir(struct shard *s, const char *path)
+{
+	int rc = s->disk->ops->sync_dir(s->disk, path);
+	return rc == -EIO ? sync_failed(s, rc, path) : rc;
+}
+
+static int sync_file(struct shard *s, struct disk *d, const char *path)
 {
 	int fd = d->ops->open(d, path, O_RDWR, 0);
 	if (fd == -ENOENT)
@@ -27,7 +49,7 @@ static int sync_file(struct disk *d, const char *path)
 		return fd;
 	int rc = d->ops->fdatasync(d, fd);
 	(void)d->ops->close(d, fd);
-	return rc;
+	return rc ? sync_failed(s, rc, path) : 0;
 }
 
 static int sync_sqlite(struct slice *sl, struct vx_err *err)
@@ -45,8 +67,12 @@ static int sync_sqlite(struct slice *sl, struct vx_err *err)
 	if (rc)
 		return rc;
 	int sq = sqlite3_wal_checkpoint_v2(db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
-	if (sq && (sq & 0xff) != SQLITE_BUSY)
-		rc = metadb_err(&db, metadb_errno(db.c, sqlite3_extended_errcode(db.c)), err);
+	if (sq && (sq & 0xff) != SQLITE_BUSY) {
+		int code = sqlite3_extended_errcode(db.c);
+		rc = metadb_err(&db, metadb_errno(db.c, code), err);
+		if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
+			(void)sync_failed(sl->shard, rc, path);
+	}
 	bool whole = sq == 0 && log == copied;
 	struct stat st;
 	if (rc == 0 && whole && stat(wal, &st) == 0 && st.st_size > WAL_KEEP_BYTES) {
@@ -58,7 +84,7 @@ static int sync_sqlite(struct slice *sl, struct vx_err *err)
 	metadb_close(&db);
 	/* SQLite holds no lock through its log, so that closing a descriptor of it is harmless. */
 	if (rc == 0 && !whole)
-		rc = sync_file(disk_real(), wal);
+		rc = sync_file(sl->shard, disk_real(), wal);
 	return rc;
 }
 
@@ -74,12 +100,12 @@ static int sync_slice(struct slice *sl, bool dir, uint32_t lo, uint32_t hi, uint
 		snprintf(name, sizeof name, "%06u.vec", no);
 		rc = store_path(path, gen, name);
 		if (rc == 0)
-			rc = sync_file(d, path);
+			rc = sync_file(sl->shard, d, path);
 	}
 	if (rc == 0 && dir)
-		rc = d->ops->sync_dir(d, gen);
+		rc = sync_dir(sl->shard, gen);
 	if (rc == 0 && dir)
-		rc = d->ops->sync_dir(d, sl->dir);
+		rc = sync_dir(sl->shard, sl->dir);
 	if (rc)
 		return vx_err_set(err, rc, "%s: cannot sync", gen);
 	return sync_sqlite(sl, err);
@@ -115,16 +141,31 @@ static int mark_slice(struct slice *sl, struct vx_err *err)
 	return rc;
 }
 
+/* The shard's directory is a name in another one. */
+static int sync_parent(struct shard *s)
+{
+	char path[STORE_PATH_MAX];
+
+	snprintf(path, sizeof path, "%s", s->dir);
+	char *end = strrchr(path, '/');
+	if (!end)
+		return sync_dir(s, ".");
+	end[end == path] = 0;
+	return sync_dir(s, path);
+}
+
 int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 {
 	struct buf list = BUF_INIT;
-	int rc = 0;
 
 	if (index > shard_applied(s))
 		return vx_err_set(
 			err, -EAGAIN, "entry %llu is not applied yet", (unsigned long long)index);
 	/* Pinned, so that they are neither dropped nor closed under us; not opened. */
 	vx_lock(&s->mu);
+	int rc = s->sync_failed;
+	if (rc)
+		vx_err_set(err, rc, "an earlier sync of this shard failed");
 	for (unsigned i = 0; i < SHARD_HASH && rc == 0; i++) {
 		for (struct slice *sl = s->hash[i]; sl && rc == 0; sl = sl->hash_next) {
 			if (sl->bad || sl->incomplete)
@@ -139,8 +180,8 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 				sl->pins++;
 		}
 	}
-	bool dir = s->dirty_dir;
-	s->dirty_dir = false;
+	bool dir = s->dirty_dir, parent = s->dirty_parent;
+	s->dirty_dir = s->dirty_parent = false;
 	vx_unlock(&s->mu);
 
 	struct slice **sls = (void *)list.data;
@@ -161,10 +202,13 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 		slice_put(sls[i]);
 	}
 	if (rc == 0 && dir)
-		rc = s->disk->ops->sync_dir(s->disk, s->dir);
-	if (rc && dir) {
+		rc = sync_dir(s, s->dir);
+	if (rc == 0 && parent)
+		rc = sync_parent(s);
+	if (rc) {
 		vx_lock(&s->mu);
-		s->dirty_dir = true;
+		s->dirty_dir |= dir;
+		s->dirty_parent |= parent;
 		vx_unlock(&s->mu);
 	}
 	buf_release(&list);

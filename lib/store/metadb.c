@@ -92,7 +92,7 @@ int metadb_errno(sqlite3 *c, int rc)
 	case SQLITE_IOERR:
 		if (rc == SQLITE_IOERR_NOMEM || rc == SQLITE_IOERR_SHMMAP)
 			return -ENOMEM;
-		if (c && sqlite3_system_errno(c) == ENOSPC)
+		if (c && (sqlite3_system_errno(c) == ENOSPC || sqlite3_system_errno(c) == EDQUOT))
 			return -ENOSPC;
 		return -EIO;
 	case SQLITE_CANTOPEN:

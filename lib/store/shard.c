@@ -179,6 +179,7 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	int rc = s->disk->ops->mkdir(s->disk, dir, 0755);
 	if (rc == 0)
 		s->dirty_dir = true;
+	s->dirty_parent = true; /* made by us, or just before a crash: one sync will do */
 	if (rc == 0 || rc == -EEXIST)
 		rc = s->disk->ops->list(s->disk, dir, found_one, s);
 	if (rc) {
@@ -269,6 +270,13 @@ static void evict(struct shard *s)
 	}
 }
 
+void shard_replayed(struct shard *s)
+{
+	vx_lock(&s->mu);
+	s->replayed = true;
+	vx_unlock(&s->mu);
+}
+
 static void set_bad(struct slice *sl, int rc, const char *why)
 {
 	sl->bad = rc;
@@ -299,7 +307,10 @@ static int open_pinned(struct shard *s, struct slice *sl, struct vx_err *err)
 		TAILQ_INSERT_HEAD(&s->lru, sl, lru);
 	} else {
 		sl->phase = SLICE_CLOSED;
-		if (rc == -ENODATA) {
+		if (rc == -ENODATA && s->replayed) {
+			rc = vx_err_set(&mine, -EUCLEAN, "meta.db is missing or empty");
+			set_bad(sl, rc, mine.msg);
+		} else if (rc == -ENODATA) {
 			sl->incomplete = true;
 			rc = vx_err_set(
 				&mine, -ENOENT, "collection %u was never finished", sl->cid);

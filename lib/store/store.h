@@ -89,6 +89,10 @@ uint64_t shard_applied(const struct shard *s);
  * mark that the log had at the start). */
 void shard_watermark(struct shard *s, uint64_t index);
 
+/* The applier's, once: every entry that the log had at the start is applied.  A slice without a
+ * finished meta.db is damaged from now on; until then it waits for its entry. */
+void shard_replayed(struct shard *s);
+
 /* Fdatasync of dirty segments and new directories, then a synced SQLite checkpoint of every dirty slice.  On 0
  * the shard's state at some index >= 'index' survives a power cut.  -EAGAIN when 'index' is not applied yet. */
 VX_MUST_CHECK

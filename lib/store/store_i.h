@@ -244,6 +244,9 @@ struct shard {
 	struct slice_lru lru; /* open slices, most recently used first */
 	unsigned n_open;
 	bool dirty_dir;
+	bool dirty_parent; /* the name of 'dir' itself may not be on disk */
+	int sync_failed;   /* why no mark can be vouched for any more; 0: none */
+	bool replayed; /* an unfinished slice is a damaged one */
 
 	_Atomic uint64_t applied; /* release by the applier, acquire */
 

@@ -253,6 +253,206 @@ static void store_flipped_byte_is_found(void **state)
 	fix_release(&f);
 }
 
+/* --- what a mark syncs ----------------------------------------------------------------- */
+
+/* A disk that notes what was made and not synced since. */
+struct note_disk {
+	struct disk base;
+	char fd_path[256][256];
+	char unsynced[64][256]; /* files with writes, directories with new names */
+	int fail_sync;          /* the next sync fails with this */
+};
+static struct disk_ops note_ops;
+
+static void note_add(struct note_disk *d, const char *path)
+{
+	unsigned free_at = 64;
+
+	for (unsigned i = 0; i < 64; i++) {
+		if (strcmp(d->unsynced[i], path) == 0)
+			return;
+		if (!d->unsynced[i][0] && free_at == 64)
+			free_at = i;
+	}
+	assert_true(free_at < 64);
+	snprintf(d->unsynced[free_at], sizeof d->unsynced[0], "%s", path);
+}
+
+static void note_parent(struct note_disk *d, const char *path)
+{
+	char dir[256];
+
+	snprintf(dir, sizeof dir, "%s", path);
+	*strrchr(dir, '/') = 0;
+	note_add(d, dir);
+}
+
+static void note_del(struct note_disk *d, const char *path)
+{
+	for (unsigned i = 0; i < 64; i++)
+		if (strcmp(d->unsynced[i], path) == 0)
+			d->unsynced[i][0] = 0;
+}
+
+static int n_open(struct disk *b, const char *path, int oflags, mode_t mode)
+{
+	struct note_disk *d = VX_CONTAINER_OF(b, struct note_disk, base);
+	bool fresh = (oflags & O_CREAT) && access(path, F_OK) != 0;
+
+	int fd = disk_real()->ops->open(disk_real(), path, oflags, mode);
+	if (fd >= 0) {
+		assert_true(fd < 256);
+		snprintf(d->fd_path[fd], sizeof d->fd_path[0], "%s", path);
+		if (fresh)
+			note_parent(d, path);
+	}
+	return fd;
+}
+
+static ssize_t n_pwrite(struct disk *b, int fd, const void *p, size_t n, uint64_t off)
+{
+	struct note_disk *d = VX_CONTAINER_OF(b, struct note_disk, base);
+
+	note_add(d, d->fd_path[fd]);
+	return disk_real()->ops->pwrite(disk_real(), fd, p, n, off);
+}
+
+static int n_mkdir(struct disk *b, const char *path, mode_t mode)
+{
+	int rc = disk_real()->ops->mkdir(disk_real(), path, mode);
+
+	if (rc == 0)
+		note_parent(VX_CONTAINER_OF(b, struct note_disk, base), path);
+	return rc;
+}
+
+static int n_fdatasync(struct disk *b, int fd)
+{
+	struct note_disk *d = VX_CONTAINER_OF(b, struct note_disk, base);
+	int rc = d->fail_sync;
+
+	d->fail_sync = 0;
+	/* As the kernel does it: what could not be written is clean from now on. */
+	note_del(d, d->fd_path[fd]);
+	return rc ? rc : disk_real()->ops->fdatasync(disk_real(), fd);
+}
+
+static int n_sync_dir(struct disk *b, const char *path)
+{
+	note_del(VX_CONTAINER_OF(b, struct note_disk, base), path);
+	return disk_real()->ops->sync_dir(disk_real(), path);
+}
+
+static void note_disk_init(struct note_disk *d)
+{
+	note_ops = *disk_real()->ops;
+	note_ops.open = n_open;
+	note_ops.pwrite = n_pwrite;
+	note_ops.mkdir = n_mkdir;
+	note_ops.fdatasync = n_fdatasync;
+	note_ops.sync_dir = n_sync_dir;
+	memset(d, 0, sizeof *d);
+	d->base.ops = &note_ops;
+}
+
+static void assert_all_synced(const struct note_disk *d)
+{
+	for (unsigned i = 0; i < 64; i++)
+		if (d->unsynced[i][0])
+			fail_msg("%s is not synced", d->unsynced[i]);
+}
+
+/* From the directory of the shard itself down to the bytes of the vectors. */
+static void store_mark_syncs_files_and_all_new_names(void **state)
+{
+	(void)state;
+	static struct note_disk d;
+	struct fix f;
+
+	note_disk_init(&d);
+	fix_init(&f, &d.base);
+	fix_mark(&f);
+	assert_all_synced(&d);
+	assert_int_equal(fix_create(&f, CID), 0);
+	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 1, 1), NULL, NULL), 0);
+	fix_mark(&f);
+	assert_all_synced(&d);
+	assert_int_equal(fix_create(&f, 18), 0);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(
+			fix_apply(&f, fix_upsert(&f, i % 2 ? 18 : CID, i, 2), NULL, NULL), 0);
+	fix_mark(&f);
+	assert_all_synced(&d);
+	fix_release(&f);
+}
+
+/* The kernel tells of pages that it could not write once and then forgets them: a mark that failed to sync
+ * cannot be repeated.  The log has the entries. */
+static void store_failed_sync_is_not_forgotten(void **state)
+{
+	(void)state;
+	static struct note_disk d;
+	struct vx_err err = VX_ERR_INIT;
+	struct fix f;
+
+	note_disk_init(&d);
+	fix_init(&f, &d.base);
+	assert_int_equal(fix_create(&f, CID), 0);
+	fix_mark(&f);
+	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 1, 1), NULL, NULL), 0);
+	d.fail_sync = -EIO;
+	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), -EIO);
+	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), -EIO);
+	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 2, 1), NULL, NULL), 0);
+	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), -EIO);
+	fix_compare(&f);
+	/* The next start verifies what the log brings again. */
+	fix_close(&f, false);
+	fix_open(&f);
+	fix_replay(&f);
+	fix_compare(&f);
+	fix_mark(&f);
+	fix_release(&f);
+}
+
+/* An unfinished slice waits for its entry; when the log has none it is a damaged one. */
+static void store_unfinished_slice_is_damage_after_the_replay(void **state)
+{
+	(void)state;
+	static const char *const files[] = {"meta.db", "meta.db-wal", "meta.db-shm"};
+	struct vx_err err = VX_ERR_INIT;
+	struct apply_result res;
+	char path[512], name[64];
+	struct fix f;
+	int rc = 0;
+
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 1, 1), NULL, NULL), 0);
+	for (int marked = 0; marked < 2; marked++) {
+		if (marked)
+			fix_mark(&f);
+		fix_close(&f, false);
+		for (int i = 0; i < 3; i++) {
+			snprintf(name, sizeof name, "c-%u/%s", CID, files[i]);
+			fix_path(&f, name, path);
+			(void)unlink(path);
+		}
+		fix_open(&f);
+		fix_replay(&f);
+		shard_replayed(f.s);
+		if (!marked) {
+			fix_compare(&f);
+			continue;
+		}
+		assert_null(shard_slice_get(f.s, CID, &rc, &err));
+		assert_int_equal(rc, -EUCLEAN);
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 2, 1), &res, NULL), 0);
+		assert_int_equal(res.status, -EUCLEAN);
+	}
+	fix_release(&f);
+}
+
 /* A damaged slice answers EUCLEAN; its neighbour never notices. */
 static void store_damage_stays_in_its_slice(void **state)
 {
@@ -558,6 +758,9 @@ int main(void)
 		cmocka_unit_test(store_scan_sees_one_view),
 		cmocka_unit_test(store_torn_vectors_are_repaired),
 		cmocka_unit_test(store_flipped_byte_is_found),
+		cmocka_unit_test(store_mark_syncs_files_and_all_new_names),
+		cmocka_unit_test(store_failed_sync_is_not_forgotten),
+		cmocka_unit_test(store_unfinished_slice_is_damage_after_the_replay),
 		cmocka_unit_test(store_damage_stays_in_its_slice),
 		cmocka_unit_test(store_full_disk_can_be_retried),
 		cmocka_unit_test(store_full_disk_under_sqlite_can_be_retried),
