@@ -168,9 +168,10 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 }
 
 /* The mount goes first: no new requests from there; then the tools; what both accepted is committed by
- * the time the database closes. */
+ * the time the database closes.  Requests that wait for room on a full disk would hold up the end. */
 static void stop_parts(struct daemon *d)
 {
+	db_give_up(d->db);
 	fs_stop(d->fs);
 	sock_stop(d->sock);
 	db_close(d->db);

@@ -160,6 +160,11 @@ static void answer(struct db *db, const struct apply_item *it, int status, uint3
 	propose_done(t);
 }
 
+static bool want_of_room(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT || rc == -ENOMEM || rc == -EAGAIN;
+}
+
 /* Applies items[0..n) (all entries).  Returns how many were; fewer only when out of space or memory. */
 static size_t apply_shard(
 	struct db *db, struct apply_group *g, struct apply_item **items, size_t n, int *ret_rc)
@@ -178,7 +183,7 @@ static size_t apply_shard(
 	*ret_rc = shard_apply(g->shard, reqs, n, &done, &err);
 	if (*ret_rc == 0)
 		done = n;
-	else if (*ret_rc != -ENOSPC && *ret_rc != -ENOMEM && *ret_rc != -EDQUOT)
+	else if (!want_of_room(*ret_rc))
 		die("applying to the store", g->group, items[done]->index, *ret_rc, &err);
 	for (size_t i = 0; i < done; i++)
 		answer(db, items[i], reqs[i].result.status, 0, &reqs[i].result);
@@ -194,7 +199,7 @@ static size_t apply_meta(
 
 		*ret_rc = catalog_apply(
 			db, items[i]->index, items[i]->data, items[i]->len, &status, &cid);
-		if (*ret_rc == -ENOSPC || *ret_rc == -ENOMEM)
+		if (want_of_room(*ret_rc))
 			return i;
 		if (*ret_rc)
 			die("applying to the catalog", g->group, items[i]->index, *ret_rc, NULL);
@@ -213,12 +218,41 @@ static void publish(struct db *db, struct apply_group *g, uint64_t index, bool s
 		log_error("apply",
 			"group %u: no room to apply index %llu; it is retried until "
 			"there is",
-			g->group, (unsigned long long)index + 1);
+			g->group, (unsigned long long)g->applied + 1);
 	else if (!stalled && g->stalled)
 		log_info("apply", "group %u: there is room again", g->group);
 	g->stalled = stalled;
 	vx_cond_broadcast(&db->applied_cond);
 	vx_unlock(&db->apply_lock);
+}
+
+/* Waits a while for room.  False: nobody waits any more, and the group is abandoned.  From then on it
+ * applies nothing: what came after the entry that found no room may be smaller and fit, and a slice
+ * that has applied a later index takes the earlier one for applied at the next start. */
+static bool stall(struct db *db, struct apply_group *g)
+{
+	vx_lock(&db->apply_lock);
+	if (!db->apply_stop && !db->give_up)
+		(void)vx_cond_wait_until(
+			&db->stall_cond, &db->apply_lock, clock_mono_ns() + STALL_RETRY_NS);
+	if (db->apply_stop || db->give_up)
+		g->abandoned = true;
+	bool on = !g->abandoned;
+	vx_unlock(&db->apply_lock);
+	return on;
+}
+
+/* The log has them and the next start applies them; whoever waits cannot be told more than that. */
+static void abandon(struct db *db, struct apply_item *list)
+{
+	while (list) {
+		struct apply_item *it = list;
+
+		list = it->next;
+		if (it->len)
+			answer(db, it, -ETIMEDOUT, 0, NULL);
+		free(it);
+	}
 }
 
 /* Applies everything in 'list' in order, retrying what meets a full disk. */
@@ -251,23 +285,10 @@ static void run_group(struct db *db, struct apply_group *g, struct apply_item *l
 			list = it->next;
 			free(it);
 		}
-		if (rc) {
-			vx_lock(&db->apply_lock);
-			bool stop = db->apply_stop;
-			if (!stop)
-				(void)vx_cond_wait_until(&db->apply_cond, &db->apply_lock,
-					clock_mono_ns() + STALL_RETRY_NS);
-			vx_unlock(&db->apply_lock);
-			if (stop)
-				break; /* the log has it: the next start applies it */
-		}
+		if (rc && !stall(db, g))
+			break;
 	}
-	while (list) {
-		struct apply_item *it = list;
-
-		list = it->next;
-		free(it);
-	}
+	abandon(db, list);
 }
 
 static void *worker(void *arg)
@@ -288,11 +309,15 @@ static void *worker(void *arg)
 		g->running = true;
 		while (g->head) {
 			struct apply_item *list = g->head;
+			bool abandoned = g->abandoned;
 
 			g->head = NULL;
 			g->tail = &g->head;
 			vx_unlock(&db->apply_lock);
-			run_group(db, g, list);
+			if (abandoned)
+				abandon(db, list);
+			else
+				run_group(db, g, list);
 			vx_lock(&db->apply_lock);
 		}
 		g->running = false;
@@ -331,10 +356,29 @@ void applier_drain(struct db *db)
 	vx_unlock(&db->apply_lock);
 }
 
+bool applier_stalled(struct db *db, uint32_t group)
+{
+	vx_lock(&db->apply_lock);
+	bool stalled = group_of(db, group)->stalled;
+	vx_unlock(&db->apply_lock);
+	return stalled;
+}
+
+void db_give_up(struct db *db)
+{
+	if (!db)
+		return;
+	vx_lock(&db->apply_lock);
+	db->give_up = true;
+	vx_cond_broadcast(&db->stall_cond);
+	vx_unlock(&db->apply_lock);
+}
+
 void applier_stop(struct db *db)
 {
 	vx_lock(&db->apply_lock);
 	db->apply_stop = true;
+	vx_cond_broadcast(&db->stall_cond);
 	vx_cond_broadcast(&db->apply_cond);
 	vx_cond_broadcast(&db->applied_cond);
 	vx_unlock(&db->apply_lock);

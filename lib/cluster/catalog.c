@@ -11,15 +11,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
 #define CATALOG_FORMAT 1
+#define BUSY_MS        10000
 #define SEALED         "sealed" /* row of 'opt': the collection has had records */
 
 struct catalog {
 	sqlite3 *sq;
 	uint64_t applied; /* meta worker only, after open */
+	bool fresh;       /* made by this open */
 };
 
 static const char schema_sql[] =
@@ -42,6 +45,8 @@ static int map_sqlite(int rc)
 		return -ENOSPC;
 	case SQLITE_NOMEM:
 		return -ENOMEM;
+	case SQLITE_BUSY: /* longer than BUSY_MS: an applier tries again */
+		return -EAGAIN;
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 		return -EUCLEAN;
@@ -50,6 +55,16 @@ static int map_sqlite(int rc)
 	default:
 		return -EIO;
 	}
+}
+
+/* True on a row.  An error is not the end of the rows: what could not be read must not look as if it
+ * had never been, since slices that no collection owns are dropped. */
+static bool next_row(sqlite3_stmt *st, int *ret_rc)
+{
+	int rc = sqlite3_step(st);
+
+	*ret_rc = map_sqlite(rc);
+	return rc == SQLITE_ROW;
 }
 
 /* Runs one statement with up to three integers and two texts bound in that order: "i" and "s" in 'fmt'. */
@@ -201,10 +216,12 @@ static int load_coll(struct db *db, uint32_t cid)
 	if (rc)
 		goto out;
 	sqlite3_bind_int64(st, 1, cid);
-	if (sqlite3_step(st) != SQLITE_ROW) {
-		rc = -EUCLEAN;
+	rc = sqlite3_step(st);
+	if (rc != SQLITE_ROW) {
+		rc = rc == SQLITE_DONE ? -EUCLEAN : map_sqlite(rc);
 		goto out;
 	}
+	rc = 0;
 	snprintf(c->name, sizeof c->name, "%s", (const char *)sqlite3_column_text(st, 0));
 	c->ctime_ns = (uint64_t)sqlite3_column_int64(st, 1);
 	atomic_init(&c->epoch, (uint32_t)sqlite3_column_int64(st, 2));
@@ -215,7 +232,7 @@ static int load_coll(struct db *db, uint32_t cid)
 	if (rc)
 		goto out;
 	sqlite3_bind_int64(st, 1, cid);
-	while (sqlite3_step(st) == SQLITE_ROW) {
+	while (next_row(st, &rc)) {
 		int o = coll_opt_find((const char *)sqlite3_column_text(st, 0));
 
 		if (strcmp((const char *)sqlite3_column_text(st, 0), SEALED) == 0)
@@ -230,12 +247,14 @@ static int load_coll(struct db *db, uint32_t cid)
 	}
 	sqlite3_finalize(st);
 	st = NULL;
+	if (rc)
+		goto out;
 	rc = map_sqlite(sqlite3_prepare_v2(sq,
 		"SELECT first, last, shard FROM place WHERE cid=? ORDER BY first", -1, &st, NULL));
 	if (rc)
 		goto out;
 	sqlite3_bind_int64(st, 1, cid);
-	while (sqlite3_step(st) == SQLITE_ROW) {
+	while (next_row(st, &rc)) {
 		struct placement *p = realloc(c->places, (c->n_places + 1) * sizeof *p);
 
 		if (!p) {
@@ -252,7 +271,7 @@ static int load_coll(struct db *db, uint32_t cid)
 		}
 		c->n_places++;
 	}
-	if (c->n_places == 0)
+	if (rc == 0 && c->n_places == 0)
 		rc = -EUCLEAN;
 out:
 	sqlite3_finalize(st);
@@ -270,7 +289,7 @@ int catalog_open(struct db *db, struct vx_err *err)
 {
 	char path[4096];
 	sqlite3_stmt *st = NULL;
-	uint64_t format = CATALOG_FORMAT;
+	uint64_t format = 0;
 	struct catalog *cat = calloc(1, sizeof *cat);
 	int rc = path_join(path, sizeof path, "%s/catalog.db", db->dir);
 
@@ -281,6 +300,8 @@ int catalog_open(struct db *db, struct vx_err *err)
 	db->catalog = cat;
 	rc = map_sqlite(sqlite3_open_v2(path, &cat->sq,
 		SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL));
+	if (rc == 0) /* a mark holds the writer's lock while it copies SQLite's log back */
+		sqlite3_busy_timeout(cat->sq, BUSY_MS);
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_exec(cat->sq,
 			"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
@@ -289,8 +310,9 @@ int catalog_open(struct db *db, struct vx_err *err)
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_exec(cat->sq, schema_sql, NULL, NULL, NULL));
 	if (rc == 0)
-		rc = get_state(cat->sq, "format", CATALOG_FORMAT, &format);
-	if (rc == 0 && format != CATALOG_FORMAT)
+		rc = get_state(cat->sq, "format", 0, &format);
+	cat->fresh = rc == 0 && format == 0;
+	if (rc == 0 && !cat->fresh && format != CATALOG_FORMAT)
 		return vx_err_set(err, -EOPNOTSUPP, "%s: format %llu; this vecfsd knows %d", path,
 			(unsigned long long)format, CATALOG_FORMAT);
 	if (rc == 0)
@@ -299,7 +321,7 @@ int catalog_open(struct db *db, struct vx_err *err)
 		rc = get_state(cat->sq, "applied", 0, &cat->applied);
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_prepare_v2(cat->sq, "SELECT cid FROM coll", -1, &st, NULL));
-	while (rc == 0 && sqlite3_step(st) == SQLITE_ROW)
+	while (rc == 0 && next_row(st, &rc))
 		rc = load_coll(db, (uint32_t)sqlite3_column_int64(st, 0));
 	sqlite3_finalize(st);
 	if (rc)
@@ -320,9 +342,9 @@ void catalog_close(struct db *db)
 	db->catalog = NULL;
 }
 
-uint64_t catalog_applied(struct db *db)
+bool catalog_fresh(const struct db *db)
 {
-	return db->catalog->applied;
+	return db->catalog->fresh;
 }
 
 int catalog_mark(struct db *db)
@@ -336,7 +358,7 @@ int catalog_mark(struct db *db)
 		return rc;
 	rc = sqlite3_open_v2(path, &sq, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 	if (rc == SQLITE_OK) {
-		sqlite3_busy_timeout(sq, 10000);
+		sqlite3_busy_timeout(sq, BUSY_MS);
 		/* FULL: the database file is synced before the WAL may be reused. */
 		rc = sqlite3_exec(sq, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
 	}
@@ -382,8 +404,10 @@ static int op_create(
 	if (rc)
 		return rc;
 	sqlite3_bind_text(st, 1, name, -1, SQLITE_STATIC);
-	bool exists = sqlite3_step(st) == SQLITE_ROW;
+	bool exists = next_row(st, &rc);
 	sqlite3_finalize(st);
+	if (rc)
+		return rc;
 	if (exists) {
 		*ret_status = -EEXIST;
 		return 0;
@@ -488,13 +512,21 @@ static void list_set(struct db *db, uint32_t cid, const char *key, const char *v
 			free(c->opt[o]);
 			c->opt[o] = copy;
 		}
-		if (seal)
-			atomic_store_explicit(&c->sealed, true, memory_order_release);
 		refresh(c);
+		if (seal) /* after the dimension: whoever sees this one sees that one */
+			atomic_store_explicit(&c->sealed, true, memory_order_release);
 		vx_unlock(&db->coll_lock);
 		atomic_fetch_add_explicit(&c->epoch, 1, memory_order_relaxed);
 	}
 	coll_put(c);
+}
+
+/* A full disk has several codes: SQLite tells some of them as errors of input and output. */
+static int apply_errno(const struct catalog *cat, int rc)
+{
+	int sys = rc == -EIO ? sqlite3_system_errno(cat->sq) : 0;
+
+	return sys == ENOSPC || sys == EDQUOT ? -ENOSPC : rc;
 }
 
 int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, int *ret_status,
@@ -520,7 +552,7 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 
 	rc = map_sqlite(sqlite3_exec(cat->sq, "BEGIN IMMEDIATE", NULL, NULL, NULL));
 	if (rc)
-		return rc;
+		return apply_errno(cat, rc);
 	switch (op) {
 	case CAT_CREATE:
 		rc = op_create(db, &r, e.h.time_ns, ret_status, ret_cid);
@@ -546,14 +578,16 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_exec(cat->sq, "COMMIT", NULL, NULL, NULL));
 	if (rc) {
+		rc = apply_errno(cat, rc);
 		(void)sqlite3_exec(cat->sq, "ROLLBACK", NULL, NULL, NULL);
 		return rc;
 	}
 	cat->applied = index;
 	if (*ret_status || *ret_cid == 0)
 		return 0;
-	if (op == CAT_CREATE)
-		rc = load_coll(db, *ret_cid);
+	if (op == CAT_CREATE) /* it is in the database: there is no way back, so wait for memory */
+		while ((rc = load_coll(db, *ret_cid)) == -ENOMEM)
+			usleep(100000);
 	else if (op == CAT_DROP)
 		list_remove(db, *ret_cid);
 	else

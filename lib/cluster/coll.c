@@ -291,8 +291,16 @@ int db_drop(struct db *db, const char *name, bool force, struct vx_err *err)
 		coll_put(c);
 		return vx_err_set(err, rc, "collection '%s' is being dropped already", name);
 	}
-	uint64_t count = force ? 0 : coll_count(c);
-	if (count > 0) {
+	struct coll_index_info info = {.records = 0};
+	if (!force)
+		rc = coll_index_info(c, &info);
+	uint64_t count = info.records;
+	if (rc) { /* what cannot be read is not empty */
+		vx_err_set(err, rc,
+			"collection '%s' cannot be read, so it may have records; use vec-drop "
+			"--force",
+			name);
+	} else if (count > 0) {
 		rc = vx_err_set(err, -ENOTEMPTY,
 			"collection '%s' has %llu records; remove them first, or use vec-drop "
 			"--force",
@@ -343,6 +351,9 @@ static int note_orphan(void *arg, uint32_t cid)
 
 void coll_reconcile(struct db *db)
 {
+	/* Without room the catalog may not know yet of collections that the log has. */
+	if (applier_stalled(db, META_GROUP))
+		return;
 	for (uint32_t s = 0; s < db->n_shards; s++) {
 		struct orphans o = {.db = db};
 

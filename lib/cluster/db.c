@@ -75,6 +75,11 @@ static int open_groups(struct db *db, struct vx_err *err)
 
 		if (repl_group_stat(db->repl, META_GROUP + g, &st))
 			continue;
+		if (g == 0 && st.mark_index > 0 && catalog_fresh(db))
+			return vx_err_set(err, -EUCLEAN,
+				"%s/catalog.db: missing or empty, although the log says that it "
+				"held the collections",
+				db->dir);
 		db->groups[g].applied = st.mark_index;
 		if (db->groups[g].shard)
 			shard_watermark(db->groups[g].shard, st.mark_index);
@@ -84,9 +89,14 @@ static int open_groups(struct db *db, struct vx_err *err)
 		rc = repl_start(db->repl, err);
 	if (rc == 0)
 		rc = repl_ready(db->repl, READY_TIMEOUT_MS);
-	if (rc == 0)
-		applier_drain(db);
-	return rc;
+	if (rc)
+		return rc;
+	applier_drain(db);
+	/* Whatever slice is not finished now never will be. */
+	for (uint32_t g = 0; g < db->n_groups; g++)
+		if (db->groups[g].shard && !applier_stalled(db, META_GROUP + g))
+			shard_replayed(db->groups[g].shard);
+	return 0;
 }
 
 static void init_locks(struct db *db)
@@ -97,6 +107,7 @@ static void init_locks(struct db *db)
 	vx_mutex_init(&db->apply_lock, LOCK_QUEUE);
 	vx_cond_init(&db->apply_cond);
 	vx_cond_init(&db->applied_cond);
+	vx_cond_init(&db->stall_cond);
 	db->run_tail = &db->run_head;
 	vx_mutex_init(&db->index_lock, LOCK_QUEUE);
 	vx_cond_init(&db->index_cond);
@@ -122,6 +133,7 @@ static void release_all(struct db *db, bool save)
 	vx_cond_release(&db->tail_cond);
 	vx_cond_release(&db->index_cond);
 	vx_mutex_release(&db->index_lock);
+	vx_cond_release(&db->stall_cond);
 	vx_cond_release(&db->applied_cond);
 	vx_cond_release(&db->apply_cond);
 	vx_mutex_release(&db->apply_lock);
@@ -184,6 +196,8 @@ void db_close(struct db *db)
 {
 	if (!db)
 		return;
+	inflight_drain(db);
+	db_give_up(db);
 	applier_drain(db);
 	for (uint32_t g = 0; g < db->n_groups; g++) {
 		int rc = repl_mark(db->repl, META_GROUP + g);

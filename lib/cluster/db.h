@@ -41,6 +41,10 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err);
 /* Finishes what was accepted, marks every shard, saves index checkpoints, unlocks. */
 void db_close(struct db *db);
 
+/* Before the end: what waits for room on a full disk waits no longer.  Its writers hear -ETIMEDOUT, and the
+ * next start applies what the log has of it.  Only db_close may follow sensibly.  NULL is fine. */
+void db_give_up(struct db *db);
+
 /* Flat "key value" lines: the node's counters (.vecfs/stats). */
 VX_MUST_CHECK
 int db_stats(struct db *db, struct buf *out);

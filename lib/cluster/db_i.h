@@ -116,6 +116,7 @@ struct apply_group {
 	struct apply_group *run_next;
 	uint64_t applied; /* every index up to this is applied */
 	bool stalled;     /* out of space; being retried */
+	bool abandoned;   /* given up at the end: nothing is applied any more */
 	uint64_t entries, bytes;
 };
 
@@ -157,12 +158,14 @@ struct db {
 	struct vx_mutex apply_lock;  /* LOCK_QUEUE */
 	struct vx_cond apply_cond;   /* work, or stopping */
 	struct vx_cond applied_cond; /* some group's 'applied' grew */
+	struct vx_cond stall_cond;   /* stalled groups need wait no longer */
 	struct apply_group *groups;
 	uint32_t n_groups;
 	struct apply_group *run_head, **run_tail;
 	pthread_t *apply_threads;
 	unsigned n_apply_threads;
 	bool apply_stop;
+	bool give_up; /* nobody waits for room any more */
 
 	struct vx_mutex index_lock; /* LOCK_QUEUE */
 	struct vx_cond index_cond;
@@ -203,7 +206,8 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	uint32_t *ret_cid);
 VX_MUST_CHECK
 int catalog_mark(struct db *db);
-uint64_t catalog_applied(struct db *db);
+/* Whether there was no catalog when it was opened. */
+bool catalog_fresh(const struct db *db);
 
 /* coll.c */
 struct coll *coll_ref(struct coll *c); /* coll_lock held by the caller, or a pin */
@@ -233,14 +237,18 @@ void propose_done(struct ticket *t);
 /* Waits until less than INFLIGHT_BYTES_MAX is under way, then counts 'bytes' in. */
 void inflight_add(struct db *db, size_t bytes);
 void inflight_sub(struct db *db, size_t bytes);
+/* Waits until nothing is under way, or nothing moves any more. */
+void inflight_drain(struct db *db);
 
 /* applier.c */
 extern const struct repl_host_ops db_host_ops;
 VX_MUST_CHECK
 int applier_start(struct db *db);
 void applier_stop(struct db *db);
-/* Waits until every entry handed over so far is applied. */
+/* Waits until every entry handed over so far is applied, except for groups without room. */
 void applier_drain(struct db *db);
+/* Whether the group is without room: what it was handed is not all applied. */
+bool applier_stalled(struct db *db, uint32_t group);
 
 /* indexer.c */
 VX_MUST_CHECK

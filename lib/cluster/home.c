@@ -43,6 +43,23 @@ static int make_dir(const char *path, struct vx_err *err)
 	return 0;
 }
 
+/* A new directory is on disk once the one that holds its name is. */
+static int sync_parent(const char *dir)
+{
+	char path[4096];
+	int rc = path_join(path, sizeof path, "%s", dir);
+
+	if (rc)
+		return rc;
+	size_t n = strlen(path);
+	while (n > 1 && path[n - 1] == '/')
+		path[--n] = 0;
+	char *end = strrchr(path, '/');
+	if (end)
+		end[end == path] = 0;
+	return disk_real()->ops->sync_dir(disk_real(), end ? path : ".");
+}
+
 static int lock_dir(struct db *db, struct vx_err *err)
 {
 	char path[4096];
@@ -161,6 +178,8 @@ int home_open(struct db *db, struct vx_err *err)
 		if (errno != ENOENT || !db->opts.create)
 			return vx_err_set(err, -errno, "%s: %s", db->dir, strerror(errno));
 		int rc = make_dir(db->dir, err);
+		if (rc == 0)
+			rc = sync_parent(db->dir);
 		if (rc)
 			return rc;
 	} else if (!S_ISDIR(st.st_mode)) {
@@ -209,7 +228,10 @@ int home_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err 
 		db->space_checked_ns = now;
 		if (statvfs(db->dir, &vfs) == 0) {
 			uint64_t room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-			bool low = room < SPACE_RESERVE + 4 * (uint64_t)bytes;
+			/* Once low, the room that the ballast gave does not count. */
+			uint64_t want = SPACE_RESERVE + 4 * (uint64_t)bytes +
+					(db->space_low ? BALLAST_BYTES : 0);
+			bool low = room < want;
 
 			if (low && !db->space_low) {
 				log_warn("node",

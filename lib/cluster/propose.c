@@ -11,6 +11,9 @@
 #include "base/clock.h"
 #include "cluster/db_i.h"
 
+#define DRAIN_PATIENCE_NS 5000000000u /* at the end: this long without progress is too long */
+#define DRAIN_POLL_NS     50000000u
+
 void propose_init(struct db *db)
 {
 	vx_mutex_init(&db->ticket_lock, LOCK_ROUTER);
@@ -138,6 +141,28 @@ void inflight_add(struct db *db, size_t bytes)
 	while (db->inflight_bytes > 0 && db->inflight_bytes + bytes > INFLIGHT_BYTES_MAX)
 		vx_cond_wait(&db->ticket_cond, &db->ticket_lock);
 	db->inflight_bytes += bytes;
+	vx_unlock(&db->ticket_lock);
+}
+
+void inflight_drain(struct db *db)
+{
+	uint64_t since = clock_mono_ns();
+	size_t before = SIZE_MAX;
+
+	vx_lock(&db->ticket_lock);
+	while (db->inflight_bytes > 0) {
+		uint64_t now = clock_mono_ns();
+		bool stalled = false;
+
+		if (db->inflight_bytes != before)
+			since = now;
+		before = db->inflight_bytes;
+		for (uint32_t g = 0; g < db->n_groups && !stalled; g++)
+			stalled = applier_stalled(db, META_GROUP + g);
+		if (stalled || now - since >= DRAIN_PATIENCE_NS)
+			break;
+		(void)vx_cond_wait_until(&db->ticket_cond, &db->ticket_lock, now + DRAIN_POLL_NS);
+	}
 	vx_unlock(&db->ticket_lock);
 }
 

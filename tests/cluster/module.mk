@@ -1,2 +1,2 @@
-TESTS += cluster/test_db cluster/test_crash cluster/test_threads
+TESTS += cluster/test_db cluster/test_crash cluster/test_threads cluster/test_damage cluster/test_stop
 TEST_COMMON_cluster += tests/cluster/dbtest.c
