@@ -118,6 +118,8 @@ struct node {
 	bool by_name;        /* in the table of names: lookups find it */
 	bool keep;           /* exists without references: staging files */
 	uint64_t touched_ns; /* last close or change, clock_mono_ns */
+	uint64_t gone_ns;    /* lingers until then; 0: it does not */
+	struct node *prev_gone, *next_gone;
 	/* shared */
 	_Atomic uint64_t size; /* as shown by stat */
 	_Atomic uint64_t mtime_ns;
@@ -129,6 +131,8 @@ struct tree {
 	struct node **by_ino, **by_key;
 	size_t n_slots, n_nodes;
 	uint64_t next_ino;
+	struct node *gone_first, *gone_last; /* that linger, the next to go first */
+	size_t n_gone;
 };
 
 struct worker;
@@ -200,6 +204,14 @@ uint32_t node_close(struct fs *fs, struct node *n);
 void node_unlink(struct fs *fs, struct node *n);
 VX_MUST_CHECK
 int node_rename(struct fs *fs, struct node *n, const char *name);
+/* The name is done with, but lookups find it for LINGER_S more seconds (of the last LINGER_MAX names);
+ * listings do not show it.  Nothing for a node whose name was taken away. */
+#define LINGER_S   5u
+#define LINGER_MAX 1024u
+void node_linger(struct fs *fs, struct node *n);
+/* It is written again: it lingers no more. */
+void node_revive(struct fs *fs, struct node *n);
+bool node_lingers(struct fs *fs, struct node *n);
 /* Copies the names of the collection's nodes of a kind, NUL-ended one after another. */
 VX_MUST_CHECK
 int node_names(struct fs *fs, enum fs_kind kind, uint32_t cid, struct buf *out);

@@ -2,7 +2,9 @@
  *
  * 'cp f.jsonl inbox/' streams: records go out in batches as they arrive, the rest when the file is closed.
  * A bad record is skipped into failed/, or ends the copy with its errno, as the collection's on_error says.
- * The name is there until the file is closed (or flushed: by a shell that holds it open).
+ * The name is listed until the file is closed (or flushed: by a shell that holds it open).  A name whose
+ * file was taken lingers: programs that copy set mode and times by name after the close, and would take
+ * the batch for failed.
  *
  * A name that starts with '.' or ends in .tmp, .part or ~ stages: nothing is read until the file is renamed
  * to its real name.  The rename first checks every record and commits none if one is bad, whatever on_error
@@ -44,7 +46,11 @@ static int inbox_open(struct handle *h, fuse_req_t req, struct vx_err *err)
 	(void)req;
 	if (!nd->content) {
 		if ((h->flags & O_ACCMODE) == O_RDONLY)
-			return vx_err_set(err, -EBUSY, "this file is being ingested");
+			return node_lingers(h->fs, nd)
+				       ? -ENOENT
+				       : vx_err_set(err, -EBUSY, "this file is being ingested");
+		if (h->flags & O_TRUNC)
+			atomic_store(&nd->size, 0);
 		return 0;
 	}
 	if (h->flags & O_TRUNC) {
@@ -90,6 +96,7 @@ static int stream_failed(struct inbox_handle *ih, int rc, const struct vx_err *e
 {
 	ih->failed = rc;
 	ih->unflushed = false;
+	node_unlink(ih->h.fs, ih->h.loc.node);
 	ih->h.err_line = ingest_bad_line(ih->in);
 	ingest_abort(ih->in, rc, err);
 	return rc;
@@ -123,6 +130,7 @@ static int inbox_write(struct handle *h, fuse_req_t req, const char *p, size_t n
 				 "written at byte %llu after %llu bytes: files stream in in order",
 				 (unsigned long long)off, (unsigned long long)ingest_bytes(ih->in)),
 				err));
+	node_revive(h->fs, nd);
 	ih->unflushed = true;
 	rc = ingest_feed(ih->in, p, n, err);
 	atomic_store(&nd->size, ingest_bytes(ih->in));
@@ -137,11 +145,13 @@ static int inbox_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 	if (!ih->unflushed || ih->failed)
 		return 0;
 	ih->unflushed = false;
-	/* The name goes with what was in it.  (The kernel tells of the last close later, and not in time for
-	 * somebody who looks whether the file was taken.) */
-	node_unlink(h->fs, h->loc.node);
 	int rc = ingest_finish(ih->in, err);
-	return rc ? stream_failed(ih, rc, err) : 0;
+	if (rc)
+		return stream_failed(ih, rc, err);
+	/* The kernel tells of the last close later, and not in time for somebody who looks whether the file
+	 * was taken. */
+	node_linger(h->fs, h->loc.node);
+	return 0;
 }
 
 static int inbox_truncate(struct handle *h, uint64_t size, struct vx_err *err)
@@ -150,7 +160,7 @@ static int inbox_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	struct node *nd = h->loc.node;
 
 	if (!nd->content) {
-		uint64_t have = ih->in ? ingest_bytes(ih->in) : 0;
+		uint64_t have = ih->in ? ingest_bytes(ih->in) : atomic_load(&nd->size);
 		return size == have ? 0
 				    : vx_err_set(err, -EINVAL,
 					      "what was streamed in cannot be taken back");
@@ -164,7 +174,11 @@ static int inbox_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 
 static void inbox_close(struct handle *h)
 {
-	ingest_free(((struct inbox_handle *)h)->in);
+	struct inbox_handle *ih = (struct inbox_handle *)h;
+
+	ingest_free(ih->in);
+	if (!h->loc.node->content && !ih->failed)
+		node_linger(h->fs, h->loc.node);
 }
 
 const struct file_ops inbox_ops = {
@@ -227,7 +241,9 @@ int inbox_rename(struct fs *fs, const struct loc *dir, const char *from, const c
 
 	if (!n)
 		return -ENOENT;
-	if (!n->content)
+	if (!n->content && node_lingers(fs, n))
+		rc = -ENOENT;
+	else if (!n->content)
 		rc = vx_err_set(err, -EBUSY, "%s is being ingested under its name", from);
 	else if (inbox_stages(to))
 		rc = strlen(to) > 255 ? -ENAMETOOLONG : node_rename(fs, n, to);

@@ -12,7 +12,9 @@
  * 32) is shown through a node, found by its file name.  Numbers of nodes are never used twice.
  *
  * A node lives while the kernel refers to it (nlookup), a request or an open file uses it (pins), or it
- * is kept: a staging file nobody has open.  fs.lock guards all of it and is never held for long.
+ * is kept: a staging file nobody has open, or a name of inbox/ that lingers.  Those are in a list by the
+ * time they go, and are dropped by the next one that comes or by who looks for a name; no timer runs for
+ * them.  fs.lock guards all of it and is never held for long.
  */
 #include "daemon/fs_i.h"
 
@@ -27,6 +29,8 @@
 #define INO_F32    ((uint64_t)1 << 62)
 #define INO_FIXED  ((uint64_t)1 << 62)
 #define INO_NODE   ((uint64_t)1 << 61)
+
+#define LINGER_NS  (LINGER_S * (uint64_t)1000000000)
 
 /* --- numbers ------------------------------------------------------------------------------- */
 bool loc_record_fits(const struct loc *l)
@@ -220,19 +224,34 @@ int node_new(struct fs *fs, const struct node_spec *spec, struct node **ret)
 	return 0;
 }
 
-struct node *node_find(struct fs *fs, enum fs_kind kind, uint32_t cid, const char *name)
+/* Takes 'n' out of the list of those that linger. */
+static void revive_locked(struct tree *t, struct node *n)
 {
-	vx_lock(&fs->lock);
-	struct node *n = *key_slot(&fs->tree, kind, cid, name);
-	if (n)
-		n->pins++;
-	vx_unlock(&fs->lock);
-	return n;
+	if (!n->gone_ns)
+		return;
+	*(n->prev_gone ? &n->prev_gone->next_gone : &t->gone_first) = n->next_gone;
+	*(n->next_gone ? &n->next_gone->prev_gone : &t->gone_last) = n->prev_gone;
+	n->prev_gone = n->next_gone = NULL;
+	n->gone_ns = 0;
+	n->keep = false;
+	t->n_gone--;
+}
+
+static void linger_locked(struct tree *t, struct node *n, uint64_t until_ns)
+{
+	revive_locked(t, n);
+	n->gone_ns = until_ns;
+	n->keep = true;
+	n->prev_gone = t->gone_last;
+	*(t->gone_last ? &t->gone_last->next_gone : &t->gone_first) = n;
+	t->gone_last = n;
+	t->n_gone++;
 }
 
 /* Takes 'n' out of the table of names. */
 static void unname_locked(struct tree *t, struct node *n)
 {
+	revive_locked(t, n);
 	if (!n->by_name)
 		return;
 	struct node **p = key_slot(t, n->kind, n->cid, n->name);
@@ -253,6 +272,79 @@ static bool collect_locked(struct tree *t, struct node *n)
 	*p = n->next_ino;
 	t->n_nodes--;
 	return true;
+}
+
+/* Drops what has lingered long enough, and the oldest beyond LINGER_MAX; returns a chain for free_dead. */
+static struct node *expire_locked(struct tree *t, uint64_t now)
+{
+	struct node *dead = NULL, *n;
+
+	for (size_t left = t->n_gone; left && (n = t->gone_first); left--) {
+		if (n->gone_ns > now && t->n_gone <= LINGER_MAX)
+			break;
+		if (n->opens) { /* by a shell that flushed it: it may go on */
+			linger_locked(t, n, now + LINGER_NS);
+			continue;
+		}
+		unname_locked(t, n);
+		if (collect_locked(t, n)) {
+			n->next_ino = dead;
+			dead = n;
+		}
+	}
+	return dead;
+}
+
+static void free_dead(struct fs *fs, struct node *dead)
+{
+	for (struct node *next; dead; dead = next) {
+		next = dead->next_ino;
+		node_free(fs, dead);
+	}
+}
+
+struct node *node_find(struct fs *fs, enum fs_kind kind, uint32_t cid, const char *name)
+{
+	struct node *dead = NULL;
+
+	vx_lock(&fs->lock);
+	if (kind == K_IN)
+		dead = expire_locked(&fs->tree, clock_mono_ns());
+	struct node *n = *key_slot(&fs->tree, kind, cid, name);
+	if (n)
+		n->pins++;
+	vx_unlock(&fs->lock);
+	free_dead(fs, dead);
+	return n;
+}
+
+void node_linger(struct fs *fs, struct node *n)
+{
+	struct node *dead = NULL;
+	uint64_t now = clock_mono_ns();
+
+	vx_lock(&fs->lock);
+	if (n->by_name) {
+		linger_locked(&fs->tree, n, now + LINGER_NS);
+		dead = expire_locked(&fs->tree, now);
+	}
+	vx_unlock(&fs->lock);
+	free_dead(fs, dead);
+}
+
+void node_revive(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	revive_locked(&fs->tree, n);
+	vx_unlock(&fs->lock);
+}
+
+bool node_lingers(struct fs *fs, struct node *n)
+{
+	vx_lock(&fs->lock);
+	bool is = n->gone_ns != 0;
+	vx_unlock(&fs->lock);
+	return is;
 }
 
 void node_pin(struct fs *fs, struct node *n)
@@ -361,7 +453,8 @@ int node_names(struct fs *fs, enum fs_kind kind, uint32_t cid, struct buf *out)
 	struct tree *t = &fs->tree;
 	for (size_t i = 0; i < t->n_slots && !rc; i++) {
 		for (struct node *n = t->by_key[i]; n && !rc; n = n->next_key) {
-			if (n->kind == kind && n->cid == cid && (n->keep || n->opens))
+			if (n->kind == kind && n->cid == cid && (n->keep || n->opens) &&
+				!n->gone_ns)
 				rc = buf_append(out, n->name, strlen(n->name) + 1);
 		}
 	}
@@ -390,8 +483,5 @@ void node_sweep(struct fs *fs, enum fs_kind kind, uint32_t cid, uint64_t before_
 		}
 	}
 	vx_unlock(&fs->lock);
-	for (struct node *next; dead; dead = next) {
-		next = dead->next_ino;
-		node_free(fs, dead);
-	}
+	free_dead(fs, dead);
 }

@@ -151,6 +151,8 @@ static int truncate_by_name(struct fs *fs, struct loc *l, uint64_t size, struct 
 	}
 	if (!(fs_kinds[l->kind].mode & 0222))
 		return vx_err_set(err, -EACCES, "this file is read-only");
+	if (l->kind == K_IN && size == atomic_load(&l->node->size))
+		return 0;
 	if (size)
 		return vx_err_set(err, -EINVAL, "this file cannot be cut to a length by name");
 	if (l->kind == K_ERROR_LOG)

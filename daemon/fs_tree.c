@@ -272,8 +272,8 @@ int fs_lookup(
 		struct node *n = node_find(fs, K_IN, dir->cid, name);
 		if (!n)
 			return -ENOENT;
-		/* What streams is gone with its last close, whatever the kernel still holds. */
-		if (!n->content && !n->opens) {
+		/* What streams is gone soon after its last close, whatever the kernel still holds. */
+		if (!n->content && !n->opens && !node_lingers(fs, n)) {
 			node_unpin(fs, n);
 			return -ENOENT;
 		}

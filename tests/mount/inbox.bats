@@ -10,6 +10,15 @@ count() {
 	awk '$1 == "count" {print $2}' "$D/stats"
 }
 
+gone() { # PATH [SECONDS]: it stops to resolve in that time
+	for _ in $(seq 1 $((${2:-15} * 10))); do
+		[ -e "$1" ] || return 0
+		sleep 0.1
+	done
+	echo "$1 is still there" >&2
+	return 1
+}
+
 @test "cp into inbox/ commits, and a receipt says what" {
 	lines 1 500 >"$BASE/f.jsonl"
 	cp "$BASE/f.jsonl" "$D/inbox/"
@@ -219,18 +228,98 @@ count() {
 		assert os.stat(sys.argv[1]).st_size == 28
 		os.close(fd)
 		assert os.listdir(os.path.dirname(sys.argv[1])) == []
+	PY
+	gone "$D/inbox/f.jsonl"
+}
+
+@test "a name that was committed resolves for a while, for programs that still set its mode and times" {
+	lines 1 10 >"$BASE/r.jsonl"
+	local size
+	size=$(stat -c %s "$BASE/r.jsonl")
+	install -m600 "$BASE/r.jsonl" "$D/inbox/i.jsonl"
+	python3 -c 'import shutil, sys; shutil.copy(*sys.argv[1:]); shutil.copy2(*sys.argv[1:])' \
+		"$BASE/r.jsonl" "$D/inbox/p.jsonl"
+	rsync --inplace -t "$BASE/r.jsonl" "$D/inbox/z.jsonl"
+	cp "$BASE/r.jsonl" "$D/inbox/c.jsonl"
+	chmod 640 "$D/inbox/c.jsonl"
+	touch -d 2001-01-01 "$D/inbox/c.jsonl"
+	chown "$(id -u)" "$D/inbox/c.jsonl"
+	truncate -s "$size" "$D/inbox/c.jsonl"
+	same "$(stat -c %s "$D/inbox/c.jsonl")" "$size"
+	same "$(ls -A "$D/inbox")" ""
+	same "$(ls "$D/done" | tr '\n' ' ')" "c.jsonl.json i.jsonl.json p.jsonl.json z.jsonl.json "
+	same "$(jq -c '[.accepted,.updated]' "$D/done/p.jsonl.json")" '[10,10]'
+	same "$(cat "$MNT/.vecfs/error_log")" ""
+	same "$(count)" 10
+	# It is a name, not a file: it cannot be read, cut or renamed, and can be removed.
+	fails "No such file" cat "$D/inbox/c.jsonl"
+	fails "Invalid argument" truncate -s 3 "$D/inbox/c.jsonl"
+	fails "No such file" mv "$D/inbox/c.jsonl" "$D/inbox/d.jsonl"
+	rm "$D/inbox/c.jsonl"
+	[ ! -e "$D/inbox/c.jsonl" ]
+	gone "$D/inbox/i.jsonl"
+}
+
+@test "a name that still resolves takes a file again" {
+	lines 1 10 >"$BASE/a.jsonl"
+	lines 5 30 >"$BASE/b.jsonl"
+	cp "$BASE/a.jsonl" "$D/inbox/f.jsonl"
+	cp "$BASE/b.jsonl" "$D/inbox/f.jsonl"
+	cat "$BASE/a.jsonl" >"$D/inbox/f.jsonl"
+	same "$(stat -c %s "$D/inbox/f.jsonl")" "$(stat -c %s "$BASE/a.jsonl")"
+	same "$(count)" 30
+	same "$(jq -c '[.inserted,.updated]' "$D/done/f.jsonl.json")" '[0,10]'
+	# While it is written again it is listed again.
+	python3 - "$D/inbox" <<-'PY'
+		import os, sys
+		fd = os.open(sys.argv[1] + "/f.jsonl", os.O_WRONLY | os.O_TRUNC)
+		os.write(fd, b'{"id":"a","vector":[1,2,3]}\n')
+		assert os.listdir(sys.argv[1]) == ["f.jsonl"]
+		assert os.stat(sys.argv[1] + "/f.jsonl").st_size == 28
+		os.close(fd)
+		assert os.listdir(sys.argv[1]) == []
+	PY
+	same "$(cat "$MNT/.vecfs/error_log")" ""
+}
+
+@test "a name that was refused is gone at once, and a removed one stays removed" {
+	echo 'not json' >"$BASE/bad.jsonl"
+	echo abort >"$D/config/on_error"
+	fails "Invalid argument" cp "$BASE/bad.jsonl" "$D/inbox/"
+	printf '{"id":"a","vec' >"$BASE/half.jsonl"
+	fails "Invalid argument" cp "$BASE/half.jsonl" "$D/inbox/"
+	[ ! -e "$D/inbox/half.jsonl" ]
+	gone "$D/inbox/bad.jsonl" 1
+	python3 - "$D/inbox/u.jsonl" <<-'PY'
+		import os, sys
+		fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+		os.write(fd, b'{"id":"a","vector":[1,2,3]}\n')
+		os.unlink(sys.argv[1])
+		os.close(fd)
 		assert not os.path.exists(sys.argv[1])
 	PY
+	same "$(count)" 1
+}
+
+@test "many names are committed, and only the last of them resolve" {
+	python3 - "$D/inbox" <<-'PY'
+		import os, sys
+		n = 1500
+		for i in range(n):
+		    fd = os.open("%s/%d.jsonl" % (sys.argv[1], i), os.O_WRONLY | os.O_CREAT)
+		    os.write(fd, b'{"id":"r%d","vector":[1,2,3]}\n' % i)
+		    os.close(fd)
+		found = [i for i in range(n) if os.path.exists("%s/%d.jsonl" % (sys.argv[1], i))]
+		assert len(found) <= 1024, len(found)
+		assert os.listdir(sys.argv[1]) == []
+	PY
+	same "$(count)" 1500
 }
 
 @test "touch in inbox/ leaves nothing" {
 	touch "$D/inbox/empty.jsonl"
 	same "$(ls "$D/done")" ""
-	for _ in $(seq 1 50); do # the kernel tells of a close in its own time
-		[ -e "$D/inbox/empty.jsonl" ] || break
-		sleep 0.1
-	done
-	[ ! -e "$D/inbox/empty.jsonl" ]
+	gone "$D/inbox/empty.jsonl"
 }
 
 @test "a duplicate id within a file: the last wins, and it is counted" {
