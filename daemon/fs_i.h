@@ -374,8 +374,9 @@ int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err);
 /* Commits the rest; on 0 the receipt is in done/ and what was skipped in failed/. */
 VX_MUST_CHECK
 int ingest_finish(struct ingest *in, struct vx_err *err);
-/* After a refusal: keeps what is known of it in failed/. */
-void ingest_abort(struct ingest *in, int rc, const struct vx_err *err);
+/* After a refusal by either: commits the records before it and keeps what is known in failed/ and, as
+ * receipt with an error, in done/. */
+void ingest_abort(struct ingest *in, int rc, const struct vx_err *why);
 uint64_t ingest_bytes(const struct ingest *in);
 /* The line or row of the refusal; 0 unknown. */
 uint64_t ingest_bad_line(const struct ingest *in);

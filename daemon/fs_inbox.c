@@ -227,6 +227,8 @@ static int commit_content(struct fs *fs, struct coll *c, struct content *ct, con
 		rc = run_content(ct, in, req, err);
 		if (rc)
 			*ret_line = ingest_bad_line(in);
+		if (rc && !o.dry) /* the disk is full, say, and batches before are in */
+			ingest_abort(in, rc, err);
 		ingest_free(in);
 	}
 	return rc;

@@ -5,6 +5,8 @@
  * committed: it is skipped (and kept in failed/), or it ends the file, after the records before it were
  * committed.  A dry run does the checks and commits nothing.
  *
+ * However a file ends, its receipt says what of it is in.
+ *
  * Finishing may happen more than once: a shell that holds the file open flushes it after each command.
  * Text then goes on with the next line; formats of rows cannot.
  */
@@ -221,15 +223,27 @@ static uint64_t count_newlines(const char *p, size_t n)
 	return c;
 }
 
-/* A refusal: the records before it stay, and are committed now. */
-static int ingest_failed(struct ingest *in, int rc, struct vx_err *err)
+/* What the reader refuses as a whole (a torn line, a row of another dimension) does not come with its
+ * place: it is the line or row after those that are done.  'newlines' were seen before it. */
+static void find_bad_line(struct ingest *in, uint64_t newlines)
 {
-	struct vx_err ignored = VX_ERR_INIT;
+	bool header = in->o.format == CODEC_NPY || in->o.format == CODEC_FBIN;
+	uint64_t rows = codec_count(in->reader);
 
+	if (in->why.code || in->bad_line)
+		return;
+	if (!codec_format_is_rows(in->o.format))
+		in->bad_line = newlines + 1;
+	else if (rows || !header) /* else it may be the header */
+		in->bad_line = rows + 1;
+}
+
+static int ingest_failed(struct ingest *in, int rc, uint64_t newlines, struct vx_err *err)
+{
+	if (rc != -ENOMEM)
+		find_bad_line(in, newlines);
 	if (in->why.code && err)
 		*err = in->why;
-	if (rc != -ENOMEM && commit(in, &ignored))
-		log_warn("fs", "%s: %s", in->o.name, vx_err_msg(&ignored, ignored.code));
 	return rc;
 }
 
@@ -242,10 +256,11 @@ int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err)
 	in->bytes += n;
 	if (!in->o.dry)
 		XXH3_64bits_update(in->sum, p, n);
-	rc = codec_feed(in->reader, p, n, err);
+	uint64_t before = in->newlines;
 	if (!codec_format_is_rows(in->o.format))
 		in->newlines += count_newlines(p, n);
-	return rc ? ingest_failed(in, rc, err) : 0;
+	rc = codec_feed(in->reader, p, n, err);
+	return rc ? ingest_failed(in, rc, before, err) : 0;
 }
 
 /* --- what stays ------------------------------------------------------------------------------------------- */
@@ -258,7 +273,21 @@ static void time_text(char *ret, size_t size)
 	strftime(ret, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static int write_receipt(struct ingest *in)
+static int print_error(struct ingest *in, int rc_file, const struct vx_err *why, struct buf *out)
+{
+	char text[600];
+	int rc = 0;
+
+	snprintf(text, sizeof text, "%s: %s", vx_errno_name(rc_file), vx_err_msg(why, rc_file));
+	if (in->bad_line)
+		rc = buf_printf(out, ",\"line\":%llu", (unsigned long long)in->bad_line);
+	if (!rc)
+		rc = buf_append(out, ",\"error\":", 9);
+	return rc ? rc : codec_print_string(out, text, strlen(text));
+}
+
+/* 'rc_file' and 'why': what ended the file, 0 when it is whole. */
+static int write_receipt(struct ingest *in, int rc_file, const struct vx_err *why)
 {
 	struct buf out = BUF_INIT;
 	char name[300], when[40];
@@ -271,12 +300,16 @@ static int write_receipt(struct ingest *in)
 		rc = buf_printf(&out,
 			",\"accepted\":%llu,\"inserted\":%llu,\"updated\":%llu,\"rejected\":%llu,"
 			"\"duplicates\":%llu,\"shard\":%u,\"index\":%llu,\"bytes\":%llu,"
-			"\"xxh3\":\"%016llx\",\"time\":\"%s\"}\n",
+			"\"xxh3\":\"%016llx\",\"time\":\"%s\"",
 			(unsigned long long)in->accepted, (unsigned long long)in->inserted,
 			(unsigned long long)in->updated, (unsigned long long)in->rejected,
 			(unsigned long long)in->duplicates, in->total.shard,
 			(unsigned long long)in->total.index, (unsigned long long)in->bytes,
 			(unsigned long long)XXH3_64bits_digest(in->sum), when);
+	if (!rc && rc_file)
+		rc = print_error(in, rc_file, why, &out);
+	if (!rc)
+		rc = buf_append(&out, "}\n", 2);
 	snprintf(name, sizeof name, "%s.json", in->o.name);
 	if (!rc)
 		rc = keep_write(in->fs, KEEP_DONE, coll_cid(in->c), name, out.data, out.len);
@@ -305,6 +338,17 @@ static int write_rejects(struct ingest *in)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* failed/ and done/ of a file; the records are committed whatever happens to the notes about them. */
+static void keep_notes(struct ingest *in, int rc_file, const struct vx_err *why)
+{
+	int rc = write_rejects(in);
+
+	if (rc == 0)
+		rc = write_receipt(in, rc_file, why);
+	if (rc)
+		log_warn("fs", "no receipt for %s: %s", in->o.name, vx_err_msg(NULL, rc));
+}
+
 int ingest_finish(struct ingest *in, struct vx_err *err)
 {
 	int rc = 0;
@@ -312,29 +356,28 @@ int ingest_finish(struct ingest *in, struct vx_err *err)
 	if (in->reader) {
 		rc = codec_finish(in->reader, err);
 		if (rc)
-			return ingest_failed(in, rc, err);
+			return ingest_failed(in, rc, in->newlines, err);
 		codec_reader_free(in->reader);
 		in->reader = NULL;
 		in->finished = true;
 	}
 	rc = commit(in, err);
-	if (rc || in->o.dry)
-		return rc;
-	/* The records are committed whatever happens to the notes about them. */
-	int rc2 = write_rejects(in);
-	if (rc2 == 0)
-		rc2 = write_receipt(in);
-	if (rc2)
-		log_warn("fs", "no receipt for %s: %s", in->o.name, vx_err_msg(NULL, rc2));
-	return 0;
+	if (rc == 0 && !in->o.dry)
+		keep_notes(in, 0, NULL);
+	return rc;
 }
 
-void ingest_abort(struct ingest *in, int rc, const struct vx_err *err)
+void ingest_abort(struct ingest *in, int rc, const struct vx_err *why)
 {
+	struct vx_err ignored = VX_ERR_INIT;
+
+	/* The records before what was refused stay. */
+	if (rc != -ENOMEM && commit(in, &ignored))
+		log_warn("fs", "%s: %s", in->o.name, vx_err_msg(&ignored, ignored.code));
 	if (buf_printf(&in->errs, "%llu: %s: %s\n", (unsigned long long)in->bad_line,
-		    vx_errno_name(rc), vx_err_msg(err, rc)) ||
-		write_rejects(in))
-		log_warn("fs", "%s: nothing could be kept in failed/", in->o.name);
+		    vx_errno_name(rc), vx_err_msg(why, rc)))
+		log_warn("fs", "%s: no memory for failed/", in->o.name);
+	keep_notes(in, rc, why);
 }
 
 uint64_t ingest_bytes(const struct ingest *in)

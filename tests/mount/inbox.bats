@@ -141,15 +141,65 @@ gone() { # PATH [SECONDS]: it stops to resolve in that time
 	logged "EINVAL $C/inbox/a.jsonl:2: "
 	[ -e "$D/vec/g1.json" ]
 	[ ! -e "$D/vec/g2.json" ]
-	[ ! -e "$D/done/a.jsonl.json" ]
-	grep -q '^2: EINVAL' "$D/failed/a.jsonl.err"
+	same "$(jq -c '[.accepted,.inserted,.rejected,.line]' "$D/done/a.jsonl.json")" '[1,1,0,2]'
+	jq -r .error "$D/done/a.jsonl.json" | grep -q '^EINVAL: .*dimension'
+	same "$(cut -d: -f1,2 "$D/failed/a.jsonl.err")" '2: EINVAL'
 }
 
 @test "half a record at the end fails the close, the rest is committed" {
 	printf '{"id":"a","vector":[1,2,3]}\n{"id":"b","vec' >"$BASE/h.jsonl"
 	fails "Invalid argument" cp "$BASE/h.jsonl" "$D/inbox/"
-	logged "EINVAL $C/inbox/h.jsonl.*incomplete"
+	logged "EINVAL $C/inbox/h.jsonl:2: .*incomplete"
 	same "$(count)" 1
+	same "$(jq -c '[.accepted,.line]' "$D/done/h.jsonl.json")" '[1,2]'
+	jq -r .error "$D/done/h.jsonl.json" | grep -q '^EINVAL: line 2 is incomplete'
+	grep -q '^2: EINVAL: line 2 is incomplete' "$D/failed/h.jsonl.err"
+	# Whole the next time, nothing of that is left.
+	lines 1 2 >"$D/inbox/h.jsonl"
+	same "$(jq -c '[.accepted,has("error"),has("line")]' "$D/done/h.jsonl.json")" '[2,false,false]'
+	same "$(ls "$D/failed")" ""
+}
+
+@test "what ends a file of rows is named in its receipt, with what was taken before" {
+	python3 - "$BASE" <<-'PY'
+		import struct, sys
+		b = sys.argv[1] + "/"
+		row = lambda *v: struct.pack("<i%df" % len(v), len(v), *v)
+		open(b + "d.fvecs", "wb").write(row(1, 2, 3) + row(4, 5, 6) + row(7, 8))
+		h = b"{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3), }"
+		h += b" " * (64 - (10 + len(h) + 1) % 64) + b"\n"
+		npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(h)) + h
+		open(b + "s.npy", "wb").write(npy + struct.pack("<9f", *range(1, 10)))
+		open(b + "c.npy", "wb").write(npy + struct.pack("<7f", *range(1, 8)))
+		open(b + "h.npy", "wb").write(npy[:20])
+	PY
+	for f in d.fvecs:2:3 s.npy:3:4 c.npy:2:3 h.npy:0:null; do
+		IFS=: read -r name accepted line <<<"$f"
+		rm -f "$D"/vec/*.json
+		fails "Invalid argument" cp "$BASE/$name" "$D/inbox/"
+		same "$name $(count)" "$name $accepted"
+		same "$name $(jq -c '[.accepted,.line]' "$D/done/$name.json")" "$name [$accepted,$line]"
+		jq -r .error "$D/done/$name.json" | grep -q '^EINVAL: '
+		same "$(cut -d: -f1 "$D/failed/$name.err")" "${line/null/0}"
+	done
+}
+
+@test "a file that is not written in order ends, and what came before is in and in the receipt" {
+	python3 - "$D/inbox/o.jsonl" <<-'PY'
+		import os, sys
+		fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+		os.write(fd, b'{"id":"a","vector":[1,2,3]}\n')
+		try:
+		    os.pwrite(fd, b'{"id":"b","vector":[1,2,3]}\n', 100)
+		except OSError as e:
+		    assert e.errno == 22
+		else:
+		    raise AssertionError
+		os.close(fd)
+	PY
+	same "$(count)" 1
+	same "$(jq -c '[.accepted,.line]' "$D/done/o.jsonl.json")" '[1,null]'
+	jq -r .error "$D/done/o.jsonl.json" | grep -q 'in order'
 }
 
 @test "an unknown suffix is EINVAL" {
