@@ -319,12 +319,28 @@ load helper
 	same "$(jq -c .vector "$MNT/other$BATS_TEST_NUMBER/vec/a.json")" '[0.1,0.2,0.3]'
 }
 
-@test "modes and owners of records are fixed" {
+@test "modes, owners and times of records are accepted and ignored: cp -p, rsync -a and tar work" {
 	three
-	chmod 644 "$D/vec/a.json"
-	fails "not permitted" chmod 600 "$D/vec/a.json"
-	logged "EPERM $C/vec/a.json: "
+	chmod 600 "$D/vec/a.json"
+	chown "$(id -u)" "$D/vec/a.json"
 	touch "$D/vec/a.json"
+	same "$(stat -c %a "$D/vec/a.json")" 644
+	mkdir "$BASE/src"
+	for i in 1 2 3; do
+		echo "[$i,2,3]" >"$BASE/src/p$i.json"
+	done
+	chmod 600 "$BASE"/src/*
+	[ "$(id -u)" -ne 0 ] || chown 12345:12345 "$BASE"/src/*
+	cp -p "$BASE/src/p1.json" "$D/vec/"
+	cp -a "$BASE/src/p1.json" "$D/vec/p4.json"
+	rsync -a "$BASE/src/" "$D/vec/"
+	rsync -a --inplace "$BASE/src/" "$D/vec/"
+	(cd "$BASE/src" && tar -cf - --transform 's,p,t,' ./*.json) | tar -C "$D/vec" -xf -
+	same "$(ls "$D/vec" | tr '\n' ' ')" \
+		"a.json b.json c.json p1.json p2.json p3.json p4.json t1.json t2.json t3.json "
+	same "$(cat "$MNT/.vecfs/error_log")" ""
+	fails "not permitted" chmod 600 "$D/stats"
+	logged "EPERM $C/stats: "
 }
 
 @test "links and special files are EPERM; xattrs are not supported" {
