@@ -6,6 +6,7 @@
  */
 #include "daemon/fs_i.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -294,9 +295,32 @@ static int each_line(const char *p, size_t n, uint64_t *ret_line,
 	return rc;
 }
 
+/* What no search would take, said where the question is written.  Unknown ids may come later. */
+static int check_vec(const struct coll *c, const float *v, uint32_t dim, struct vx_err *err)
+{
+	bool any = false;
+
+	if (coll_dim(c) && dim != coll_dim(c))
+		return vx_err_set(err, -EINVAL,
+			"the question has dimension %u; this collection has dimension %u", dim,
+			coll_dim(c));
+	for (uint32_t i = 0; i < dim; i++) {
+		if (!isfinite(v[i]))
+			return vx_err_set(err, -EINVAL,
+				"the question has a number that is not finite in float32");
+		any = any || v[i] != 0;
+	}
+	/* Without records the metric may still change. */
+	if (!any && coll_dim(c) && coll_metric(c) == VX_COSINE)
+		return vx_err_set(err, -EINVAL,
+			"the question is all zeros, which has no direction (metric cosine)");
+	return 0;
+}
+
 struct line_ctx {
-	struct round *r;
-	struct ask *a; /* alone: only check */
+	struct round *r;          /* NULL: only check */
+	const struct coll *check; /* then: against this */
+	struct ask *a;
 	struct vx_err *err;
 	uint64_t *ret_line;
 };
@@ -308,8 +332,10 @@ static int ask_line(void *arg, const char *p, size_t n, uint64_t number)
 	struct question qn;
 
 	int rc = question_parse(lc->a->arena, p, n, &qn, lc->err);
-	if (rc || !r)
+	if (rc)
 		return rc;
+	if (!r)
+		return qn.vec ? check_vec(lc->check, qn.vec, qn.dim, lc->err) : 0;
 	rc = take_question(r, &r->asked[r->n], &qn, lc->err);
 	r->lines[r->n++] = number;
 	if (rc == 0 && r->n == ROUND_MAX)
@@ -346,12 +372,14 @@ int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t 
 	return rc;
 }
 
-int ask_check(struct ask *a, const char *p, size_t n, uint32_t dim, uint64_t *ret_line,
+int ask_check(struct ask *a, const struct coll *c, const char *p, size_t n, uint64_t *ret_line,
 	struct vx_err *err)
 {
-	struct line_ctx lc = {.a = a, .err = err, .ret_line = ret_line};
+	struct line_ctx lc = {.check = c, .a = a, .err = err, .ret_line = ret_line};
 
-	if (ask_is_raw(p, n, dim))
-		return 0;
-	return each_question(&lc, p, n);
+	if (!ask_is_raw(p, n, coll_dim(c)))
+		return each_question(&lc, p, n);
+	a->vec.len = 0; /* aligned */
+	int rc = buf_append(&a->vec, p, n);
+	return rc ? rc : check_vec(c, (const float *)(const void *)a->vec.data, coll_dim(c), err);
 }

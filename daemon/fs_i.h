@@ -428,9 +428,9 @@ int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t 
 bool ask_is_raw(const char *p, size_t n, uint32_t dim);
 /* Whether 'n' bytes are whole questions: 1, 0 (more may come), or -EINVAL (never). */
 int ask_complete(const char *p, size_t n, uint32_t dim);
-/* Parses without asking. */
+/* Whether the collection as it is could be asked this; asks nothing. */
 VX_MUST_CHECK
-int ask_check(struct ask *a, const char *p, size_t n, uint32_t dim, uint64_t *ret_line,
+int ask_check(struct ask *a, const struct coll *c, const char *p, size_t n, uint64_t *ret_line,
 	struct vx_err *err);
 /* Takes one option off the end of a name: "ID,k=20" becomes "ID".  1 (*len and 'opts' changed), 0 when
  * there is none, -EINVAL when its value is bad. */

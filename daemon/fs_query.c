@@ -316,7 +316,7 @@ static int question_save(struct question_handle *qh, struct vx_err *err)
 {
 	struct handle *h = &qh->h;
 	int rc = ask_check(
-		&qh->ask, (const char *)qh->in.data, qh->in.len, coll_dim(h->c), &h->err_line, err);
+		&qh->ask, h->c, (const char *)qh->in.data, qh->in.len, &h->err_line, err);
 
 	if (rc == 0)
 		rc = keep_write(h->fs, KEEP_Q, h->loc.cid, qh->stem, qh->in.data, qh->in.len);

@@ -124,6 +124,16 @@ fails() {
 	fi
 }
 
+# gone PATH [SECONDS]: it stops to resolve in that time.  (The kernel tells of a close in its own time.)
+gone() {
+	for _ in $(seq 1 $((${2:-15} * 10))); do
+		[ -e "$1" ] || return 0
+		sleep 0.1
+	done
+	echo "$1 is still there" >&2
+	return 1
+}
+
 # same ACTUAL EXPECTED
 same() {
 	if [ "$1" != "$2" ]; then

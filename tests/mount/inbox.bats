@@ -10,15 +10,6 @@ count() {
 	awk '$1 == "count" {print $2}' "$D/stats"
 }
 
-gone() { # PATH [SECONDS]: it stops to resolve in that time
-	for _ in $(seq 1 $((${2:-15} * 10))); do
-		[ -e "$1" ] || return 0
-		sleep 0.1
-	done
-	echo "$1 is still there" >&2
-	return 1
-}
-
 @test "cp into inbox/ commits, and a receipt says what" {
 	lines 1 500 >"$BASE/f.jsonl"
 	cp "$BASE/f.jsonl" "$D/inbox/"

@@ -223,11 +223,32 @@ ask() { # FILE QUESTION: on one descriptor
 	run bash -c "echo '{\"vector\":[1,2,3],\"k\":-1}' > '$D/q/bad'"
 	[ "$status" -ne 0 ]
 	logged "EINVAL $C/q/bad: "
-	[ ! -e "$D/q/bad" ]
+	gone "$D/q/bad"
 	: >"$MNT/.vecfs/error_log"
 	run bash -c "echo 'what is this' > '$D/q/bad'"
 	[ "$status" -ne 0 ]
 	logged "EINVAL $C/q/bad: "
+}
+
+@test "a named question that the collection can never answer is refused where it is written" {
+	three
+	local q
+	for q in '{"vector":[1,2]}' '{"vector":[0,0,0]}' '[1,2,3,4]' '{"id":"a"}
+{"vector":[1,2]}'; do
+		: >"$MNT/.vecfs/error_log"
+		run bash -c "echo '$q' | cat > '$D/q/bad'"
+		[ "$status" -ne 0 ]
+		logged "EINVAL $C/q/bad"
+		gone "$D/q/bad"
+	done
+	: >"$MNT/.vecfs/error_log"
+	run bash -c "head -c 12 /dev/zero > '$D/q/bad'"
+	[ "$status" -ne 0 ]
+	logged "EINVAL $C/q/bad: .*zero"
+	# Records may come later, and so may the whole collection.
+	echo '{"id":"nope"}' >"$D/q/later"
+	mkdir "$MNT/empty$BATS_TEST_NUMBER"
+	echo '[1,2]' >"$MNT/empty$BATS_TEST_NUMBER/q/early"
 }
 
 @test "a question in words uses the collection's hash embedder; others are left to the tools" {
