@@ -1,8 +1,10 @@
 /* mark.c - the one durable point of the store, and its figures.
  *
  * Data first: the segments that were written since the last mark, then their directories, then
- * SQLite.  Frames that a checkpoint cannot copy back yet, because somebody reads an older state,
- * are just as durable once SQLite's log itself is synced.  A slice's dirty flag is taken before
+ * SQLite.  Its frames are durable once its own log is synced; only a log that has grown is also
+ * copied back (a checkpoint).  With many slices to sync, as thousands of small collections make
+ * them, one syncfs serves all; where that is not to be trusted, each file is synced.  A slice's
+ * dirty flag is taken before
  * its files are synced and put back when that fails; the applier sets it after COMMIT and before
  * it raises shard->applied, so a mark never overlooks an entry it vouches for.
  *
@@ -14,9 +16,16 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/log.h"
+
+#ifndef XFS_SUPER_MAGIC
+#define XFS_SUPER_MAGIC 0x58465342
+#endif
 
 /* The kernel tells once of pages that it could not write, and takes them for written from then on: a
  * second sync would succeed and the mark let go of the log that alone still has them. */
@@ -52,18 +61,13 @@ static int sync_file(struct shard *s, struct disk *d, const char *path)
 	return rc ? sync_failed(s, rc, path) : 0;
 }
 
-static int sync_sqlite(struct slice *sl, struct vx_err *err)
+/* Copies SQLite's log back, synced. */
+static int checkpoint(struct slice *sl, const char *path, const char *wal, struct vx_err *err)
 {
-	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
 	struct metadb db;
 	int log = 0, copied = 0;
 
-	int rc = store_path(path, sl->dir, "meta.db");
-	if (rc == 0)
-		rc = store_path(wal, sl->dir, "meta.db-wal");
-	if (rc)
-		return rc;
-	rc = metadb_open(&db, path, 256, err);
+	int rc = metadb_open(&db, path, 256, err);
 	if (rc)
 		return rc;
 	int sq = sqlite3_wal_checkpoint_v2(db.c, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &copied);
@@ -88,13 +92,43 @@ static int sync_sqlite(struct slice *sl, struct vx_err *err)
 	return rc;
 }
 
-static int sync_slice(struct slice *sl, bool dir, uint32_t lo, uint32_t hi, uint32_t generation,
-	struct vx_err *err)
+/* The file itself is written by its making and by checkpoints alone, and those sync it. */
+static int sync_sqlite(struct slice *sl, bool made, bool synced, struct vx_err *err)
 {
+	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
+	struct stat st;
+
+	int rc = store_path(path, sl->dir, "meta.db");
+	if (rc == 0)
+		rc = store_path(wal, sl->dir, "meta.db-wal");
+	if (rc)
+		return rc;
+	if (stat(wal, &st) < 0 || st.st_size > WAL_COPY_BYTES)
+		return checkpoint(sl, path, wal, err);
+	if (!synced && made)
+		rc = sync_file(sl->shard, disk_real(), path);
+	if (!synced && rc == 0)
+		rc = sync_file(sl->shard, disk_real(), wal);
+	return rc ? vx_err_set(err, rc, "%s: cannot sync", wal) : 0;
+}
+
+/* What one slice has to sync, taken from it. */
+struct mark_item {
+	struct slice *sl;
+	bool dir;
+	uint32_t lo, hi, generation;
+	uint64_t applied;
+};
+
+static int sync_files(const struct mark_item *m, struct vx_err *err)
+{
+	struct slice *sl = m->sl;
 	struct disk *d = sl->shard->disk;
+	uint32_t lo = m->lo, hi = m->hi;
+	bool dir = m->dir;
 	char gen[STORE_PATH_MAX], path[STORE_PATH_MAX], name[32];
 
-	snprintf(name, sizeof name, "g-%04u", generation);
+	snprintf(name, sizeof name, "g-%04u", m->generation);
 	int rc = store_path(gen, sl->dir, name);
 	for (uint32_t no = lo; rc == 0 && lo <= hi && no <= hi; no++) {
 		snprintf(name, sizeof name, "%06u.vec", no);
@@ -106,39 +140,87 @@ static int sync_slice(struct slice *sl, bool dir, uint32_t lo, uint32_t hi, uint
 		rc = sync_dir(sl->shard, gen);
 	if (rc == 0 && dir)
 		rc = sync_dir(sl->shard, sl->dir);
-	if (rc)
-		return vx_err_set(err, rc, "%s: cannot sync", gen);
-	return sync_sqlite(sl, err);
+	return rc ? vx_err_set(err, rc, "%s: cannot sync", gen) : 0;
 }
 
-static int mark_slice(struct slice *sl, struct vx_err *err)
+static void take_dirty(struct slice *sl, struct mark_item *ret)
 {
 	vx_lock(&sl->view_mu);
-	bool dirty = sl->dirty, dir = sl->dirty_dir;
-	uint32_t lo = sl->dirty_lo, hi = sl->dirty_hi;
-	uint32_t generation = sl->view.generation ? sl->view.generation : 1;
-	uint64_t applied = sl->view.applied;
+	*ret = (struct mark_item){
+		.sl = sl,
+		.dir = sl->dirty_dir,
+		.lo = sl->dirty_lo,
+		.hi = sl->dirty_hi,
+		.generation = sl->view.generation ? sl->view.generation : 1,
+		.applied = sl->view.applied,
+	};
 	sl->dirty = sl->dirty_dir = false;
 	sl->dirty_lo = UINT32_MAX;
 	sl->dirty_hi = 0;
 	vx_unlock(&sl->view_mu);
-	if (!dirty)
-		return 0;
+}
 
-	int rc = sync_slice(sl, dir, lo, hi, generation, err);
+static void settle_dirty(const struct mark_item *m, int rc)
+{
+	struct slice *sl = m->sl;
+
 	vx_lock(&sl->view_mu);
 	if (rc == 0 && !sl->repairing) {
-		sl->prune_to = VX_MAX(sl->prune_to, applied);
+		sl->prune_to = VX_MAX(sl->prune_to, m->applied);
 	} else if (rc) {
 		sl->dirty = true;
-		sl->dirty_dir |= dir;
-		if (lo <= hi) {
-			sl->dirty_hi = sl->dirty_lo <= sl->dirty_hi ? VX_MAX(sl->dirty_hi, hi) : hi;
-			sl->dirty_lo = VX_MIN(sl->dirty_lo, lo);
+		sl->dirty_dir |= m->dir;
+		if (m->lo <= m->hi) {
+			sl->dirty_hi = sl->dirty_lo <= sl->dirty_hi ? VX_MAX(sl->dirty_hi, m->hi)
+								    : m->hi;
+			sl->dirty_lo = VX_MIN(sl->dirty_lo, m->lo);
 		}
 	}
 	vx_unlock(&sl->view_mu);
+}
+
+static int mark_slice(const struct mark_item *m, bool synced, struct vx_err *err)
+{
+	int rc = synced ? 0 : sync_files(m, err);
+	if (rc == 0)
+		rc = sync_sqlite(m->sl, m->dir, synced, err);
+	struct shard *s = m->sl->shard;
+	vx_lock(&s->mu);
+	bool gone = m->sl->dropped;
+	vx_unlock(&s->mu);
+	if (gone)
+		return 0; /* its files went while we synced them */
+	if (rc == -EUCLEAN) {
+		/* Nothing the log could give back: it is lost to this replica. */
+		slice_quarantine(m->sl, rc, "meta.db cannot be marked");
+		return 0;
+	}
 	return rc;
+}
+
+/* One sync for everything, on file systems whose syncfs means what it says.  The descriptor is as old
+ * as the shard: no error that came since is missed.  An error may be anybody's file; then each of ours is asked. */
+static bool sync_all(struct shard *s)
+{
+	return s->sync_fd >= 0 && syncfs(s->sync_fd) == 0;
+}
+
+int shard_sync_fd(struct shard *s)
+{
+	static const unsigned long trusted[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,
+		BTRFS_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC};
+	struct statfs st;
+
+	if (s->disk != disk_real())
+		return -1;
+	int fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	for (size_t i = 0; i < VX_ARRAY_SIZE(trusted) && fstatfs(fd, &st) == 0; i++)
+		if ((unsigned long)st.f_type == trusted[i])
+			return fd;
+	close(fd);
+	return -1;
 }
 
 /* The shard's directory is a name in another one. */
@@ -175,7 +257,8 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 			vx_unlock(&sl->view_mu);
 			if (!dirty)
 				continue;
-			rc = buf_append(&list, &sl, sizeof sl);
+			struct mark_item m = {.sl = sl};
+			rc = buf_append(&list, &m, sizeof m);
 			if (rc == 0)
 				sl->pins++;
 		}
@@ -184,22 +267,17 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 	s->dirty_dir = s->dirty_parent = false;
 	vx_unlock(&s->mu);
 
-	struct slice **sls = (void *)list.data;
-	for (size_t i = 0; i < list.len / sizeof *sls; i++) {
-		if (rc == 0) {
-			rc = mark_slice(sls[i], err);
-			vx_lock(&s->mu);
-			bool gone = sls[i]->dropped;
-			vx_unlock(&s->mu);
-			if (gone)
-				rc = 0; /* its files went while we synced them */
-			if (rc == -EUCLEAN) {
-				/* Nothing the log could give back: it is lost to this replica. */
-				slice_quarantine(sls[i], rc, "meta.db cannot be marked");
-				rc = 0;
-			}
-		}
-		slice_put(sls[i]);
+	/* All flags are taken before anything is synced. */
+	struct mark_item *items = (void *)list.data;
+	size_t n = list.len / sizeof *items;
+	for (size_t i = 0; i < n; i++)
+		take_dirty(items[i].sl, &items[i]);
+	bool synced = rc == 0 && n >= SYNC_ALL_SLICES && sync_all(s);
+	for (size_t i = 0; i < n; i++) {
+		if (rc == 0)
+			rc = mark_slice(&items[i], synced, err);
+		settle_dirty(&items[i], rc);
+		slice_put(items[i].sl);
 	}
 	if (rc == 0 && dir)
 		rc = sync_dir(s, s->dir);

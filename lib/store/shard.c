@@ -173,6 +173,7 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	s->cache_kib = opts->sqlite_cache_kib ? opts->sqlite_cache_kib : SQLITE_CACHE_KIB;
 	s->index_event = opts->index_event;
 	s->ctx = opts->ctx;
+	s->sync_fd = -1;
 	TAILQ_INIT(&s->lru);
 	vx_mutex_init(&s->mu, LOCK_SHARD);
 	vx_cond_init(&s->cond);
@@ -186,6 +187,7 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 		shard_close(s, false);
 		return vx_err_set(err, rc, "%s: cannot open the shard", dir);
 	}
+	s->sync_fd = shard_sync_fd(s);
 	*ret = s;
 	return 0;
 }
@@ -222,6 +224,8 @@ void shard_close(struct shard *s, bool save)
 			slice_free(sl);
 		}
 	}
+	if (s->sync_fd >= 0)
+		close(s->sync_fd);
 	buf_release(&s->stage_vecs);
 	buf_release(&s->stage_rows);
 	vx_mutex_release(&s->mu);

@@ -93,7 +93,7 @@ void shard_watermark(struct shard *s, uint64_t index);
  * finished meta.db is damaged from now on; until then it waits for its entry. */
 void shard_replayed(struct shard *s);
 
-/* Fdatasync of dirty segments and new directories, then a synced SQLite checkpoint of every dirty slice.  On 0
+/* Syncs dirty segments, new directories, then SQLite's part of every dirty slice.  On 0
  * the shard's state at some index >= 'index' survives a power cut.  -EAGAIN when 'index' is not applied yet. */
 VX_MUST_CHECK
 int shard_mark(struct shard *s, uint64_t index, struct vx_err *err);

@@ -27,7 +27,9 @@
 #define SCAN_PAGE_BYTES     (1u << 20)
 #define SAVE_ON_CLOSE_SLOTS 1024u /* smaller indexes are quicker to make than to load */
 #define BUSY_TIMEOUT_MS     10000
-#define WAL_KEEP_BYTES      (4u << 20) /* a longer SQLite log is truncated at the mark */
+#define WAL_COPY_BYTES      (256u << 10) /* a longer one is copied back at the mark */
+#define SYNC_ALL_SLICES     16u          /* as many are synced with one call */
+#define WAL_KEEP_BYTES      (4u << 20)   /* a longer SQLite log is truncated at the mark */
 
 /* --- segments (seg.c) --------------------------------------------------------- */
 #define SEG_SLOTS     65536u
@@ -236,6 +238,7 @@ struct shard {
 	unsigned open_max, cache_kib;
 	void (*index_event)(void *ctx, uint32_t cid);
 	void *ctx;
+	int sync_fd; /* for syncfs; -1: none */
 
 	/* guarded by mu */
 	struct vx_mutex mu;
@@ -246,7 +249,7 @@ struct shard {
 	bool dirty_dir;
 	bool dirty_parent; /* the name of 'dir' itself may not be on disk */
 	int sync_failed;   /* why no mark can be vouched for any more; 0: none */
-	bool replayed; /* an unfinished slice is a damaged one */
+	bool replayed;     /* an unfinished slice is a damaged one */
 
 	_Atomic uint64_t applied; /* release by the applier, acquire */
 
@@ -264,6 +267,9 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 	size_t blob_len, uint64_t index, struct vx_err *err);
 VX_MUST_CHECK
 int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err);
+
+/* mark.c */
+int shard_sync_fd(struct shard *s);
 
 /* slice.c */
 VX_MUST_CHECK

@@ -415,6 +415,64 @@ static void store_failed_sync_is_not_forgotten(void **state)
 	fix_release(&f);
 }
 
+static long count_records(const char *path)
+{
+	sqlite3 *db = NULL;
+	sqlite3_stmt *st = NULL;
+
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	long n = 0; /* no table yet: all is in the log that was left behind */
+	if (sqlite3_prepare_v2(db, "SELECT count(*) FROM rec", -1, &st, NULL) == SQLITE_OK &&
+		sqlite3_step(st) == SQLITE_ROW)
+		n = (long)sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	sqlite3_close(db);
+	return n;
+}
+
+/* Many slices are marked with one sync, and SQLite's log is copied back before it grows long; nothing of what
+ * is below the mark needs the log. */
+static void store_mark_of_many_slices_holds(void **state)
+{
+	(void)state;
+	enum { SLICES = 40, PER_ENTRY = 40 };
+	char from[512], to[512], cmd[1200];
+	struct slice_stats st;
+	struct fix f;
+	int rc;
+
+	fix_init(&f, NULL);
+	for (uint32_t c = 0; c < SLICES; c++)
+		assert_int_equal(fix_create(&f, 100 + c), 0);
+	for (int round = 0; round < 3; round++) {
+		for (uint32_t c = 0; c < SLICES; c++)
+			for (uint32_t i = 0; i < (c == 7 ? PER_ENTRY : 2); i++)
+				assert_int_equal(
+					fix_apply(&f, fix_upsert(&f, 100 + c, i, 1), NULL, NULL),
+					0);
+		fix_mark(&f);
+	}
+	/* The busy one has had its log copied back: its file serves alone. */
+	fix_path(&f, "c-107/meta.db", from);
+	fix_path(&f, "copy.db", to);
+	snprintf(cmd, sizeof cmd, "cp '%s' '%s'", from, to);
+	assert_int_equal(system(cmd), 0);
+	assert_int_equal(count_records(to), PER_ENTRY);
+	fix_close(&f, false);
+	fix_open(&f);
+	fix_replay(&f);
+	shard_replayed(f.s);
+	for (uint32_t c = 0; c < SLICES; c++) {
+		struct slice *sl = shard_slice_get(f.s, 100 + c, &rc, NULL);
+
+		assert_non_null(sl);
+		slice_stat(sl, &st);
+		assert_int_equal(st.count, c == 7 ? PER_ENTRY : 2);
+		slice_put(sl);
+	}
+	fix_release(&f);
+}
+
 /* An unfinished slice waits for its entry; when the log has none it is a damaged one. */
 static void store_unfinished_slice_is_damage_after_the_replay(void **state)
 {
@@ -760,6 +818,7 @@ int main(void)
 		cmocka_unit_test(store_flipped_byte_is_found),
 		cmocka_unit_test(store_mark_syncs_files_and_all_new_names),
 		cmocka_unit_test(store_failed_sync_is_not_forgotten),
+		cmocka_unit_test(store_mark_of_many_slices_holds),
 		cmocka_unit_test(store_unfinished_slice_is_damage_after_the_replay),
 		cmocka_unit_test(store_damage_stays_in_its_slice),
 		cmocka_unit_test(store_full_disk_can_be_retried),
