@@ -453,15 +453,20 @@ static int cmp_double(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Answers within the exact k-th distance count as found: ties are not misses. */
-static uint32_t count_found(const struct coll_answer *got, const struct coll_answer *exact)
+/* A cosine distance is 1 - dot in float32: near 0 it is right to a few steps of 2^-24. */
+#define COSINE_NOISE 0x1p-22f
+
+/* Answers within the exact k-th distance count as found: ties are not misses, nor is what rounding
+ * alone tells apart. */
+static uint32_t count_found(
+	const struct coll_answer *got, const struct coll_answer *exact, enum vx_metric metric)
 {
 	uint32_t found = 0;
 
 	if (exact->n_hits == 0)
 		return 0;
 	float worst = exact->hits[exact->n_hits - 1].distance;
-	worst += fabsf(worst) * 1e-6f;
+	worst += fabsf(worst) * 1e-6f + (metric == VX_COSINE ? COSINE_NOISE : 0);
 	for (uint32_t i = 0; i < got->n_hits; i++)
 		found += got->hits[i].distance <= worst;
 	return VX_MIN(found, exact->n_hits);
@@ -490,7 +495,7 @@ int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, struc
 			rc = coll_search(c, &q, &exact, err);
 		us[n] = (double)(t1 - t0) / 1e3;
 		us[samples + n] = (double)(clock_mono_ns() - t1) / 1e3;
-		found += count_found(&got, &exact);
+		found += count_found(&got, &exact, coll_metric(c));
 		wanted += exact.n_hits;
 	}
 	if (rc == -ENODATA)

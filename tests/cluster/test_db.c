@@ -441,6 +441,38 @@ static void bulk_is_indexed_and_recall_is_high(void **state)
 	coll_put(c);
 }
 
+/* Vectors closer to each other than rounding can tell are ties, and ties are no misses. */
+static void ties_by_rounding_do_not_lower_the_measured_recall(void **state)
+{
+	struct fixture *f = *state;
+	struct coll *c = dt_create(f->db, "near", 3, VX_COSINE, dt_shards());
+	struct vx_err err = VX_ERR_INIT;
+	struct batch_result res;
+	struct coll_recall rec;
+	struct batch *b;
+
+	assert_ok(batch_new(c, &b));
+	for (int w = 1; w <= 8; w++) {
+		for (int i = 300; i <= 1100; i++) {
+			char id[32];
+			float v[3] = {(float)w, (float)i, 1};
+			struct vx_record r = {.id = id, .vec = v, .dim = 3};
+
+			r.id_len = (size_t)snprintf(id, sizeof id, "%d-%d", w, i);
+			assert_ok(batch_put(b, &r, &err));
+			if (batch_full(b))
+				assert_ok(batch_commit(b, &res, &err));
+		}
+	}
+	assert_ok(batch_commit(b, &res, &err));
+	batch_free(b);
+	assert_ok(coll_index_wait(c, 0, NULL, NULL));
+	assert_ok(coll_recall(c, 10, 100, 0, &rec, &err));
+	if (rec.recall < 0.91)
+		fail_msg("recall %.4f", rec.recall);
+	coll_put(c);
+}
+
 /* Parallel vectors have cosine distance 0, whatever rounding makes of it. */
 static void cosine_distance_is_never_negative(void **state)
 {
@@ -495,6 +527,7 @@ int main(void)
 		T(an_index_that_nobody_asked_for_is_unloaded_not_indexing),
 		T(questions_that_cannot_be_answered_say_why),
 		T(bulk_is_indexed_and_recall_is_high),
+		T(ties_by_rounding_do_not_lower_the_measured_recall),
 		T(cosine_distance_is_never_negative),
 		T(a_second_opener_is_refused),
 	};
