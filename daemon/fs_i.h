@@ -14,6 +14,7 @@
  *	fs_stream.c	append, delete				fs_keep.c	done/ failed/ q/ on disk
  *	fs_ask.c	questions to answers			fs_query.c	query, near/, q/
  *	fs_scan.c	ids, export.jsonl		fs_names.c	what names say
+ *	fs_flight.c	batches on their way
  *
  * Locks, in their order: handle.lock (LOCK_FRONT), content.lock (LOCK_SESSION), the database's, then
  * fs.lock (LOCK_LEAF).  The first two only serialise operations on one open file or one staging file, so
@@ -356,6 +357,43 @@ VX_MUST_CHECK
 int inbox_rename(struct fs *fs, const struct loc *dir, const char *from, const char *to,
 	fuse_req_t req, uint64_t *ret_line, struct vx_err *err);
 
+/* fs_flight.c: batches of one file that are on their way. */
+#define FLIGHT_MAX 4u
+struct flight;
+struct flight_slot {
+	struct flight *f;
+	size_t records;
+	bool busy;
+};
+struct flight_sum {
+	uint64_t accepted, inserted, updated, duplicates;
+	uint32_t shard; /* (shard, index) of the last commit */
+	uint64_t index;
+};
+struct flight {
+	struct coll *c; /* borrowed */
+	struct vx_mutex lock;
+	struct vx_cond cond; /* a batch landed */
+	/* guarded by lock */
+	unsigned n;
+	int rc; /* the first failure */
+	struct flight_slot slots[FLIGHT_MAX];
+	struct flight_sum sum; /* of what was acknowledged */
+};
+void flight_init(struct flight *f, struct coll *c);
+void flight_release(struct flight *f); /* waits */
+/* Sends *b off, which is an empty batch afterwards, whatever happened.  Waits while FLIGHT_MAX are out.
+ * Returns what is wrong with this batch or with one before it; then nothing more is sent. */
+VX_MUST_CHECK
+int flight_submit(struct flight *f, struct batch **b, struct vx_err *err);
+/* Whether something failed that was sent off. */
+VX_MUST_CHECK
+int flight_failed(struct flight *f, struct vx_err *err);
+/* Waits for all that is out. */
+VX_MUST_CHECK
+int flight_wait(struct flight *f, struct vx_err *err);
+void flight_sum(struct flight *f, struct flight_sum *ret);
+
 /* fs_ingest.c: records of one file on their way into a collection. */
 struct ingest;
 struct ingest_opts {
@@ -371,7 +409,7 @@ int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struc
 void ingest_free(struct ingest *in);
 VX_MUST_CHECK
 int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err);
-/* Commits the rest; on 0 the receipt is in done/ and what was skipped in failed/. */
+/* Commits the rest and waits for all of it; on 0 the receipt is in done/ and what was skipped in failed/. */
 VX_MUST_CHECK
 int ingest_finish(struct ingest *in, struct vx_err *err);
 /* After a refusal by either: commits the records before it and keeps what is known in failed/ and, as

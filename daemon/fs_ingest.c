@@ -1,9 +1,10 @@
 /* fs_ingest.c - the records of one file on their way into a collection.
  *
- * Bytes go through a codec reader into a batch; a full batch is committed before the next record is read,
- * so a file of any size needs the memory of one batch.  What is wrong with a record is known before it is
- * committed: it is skipped (and kept in failed/), or it ends the file, after the records before it were
- * committed.  A dry run does the checks and commits nothing.
+ * Bytes go through a codec reader into a batch; a full batch is sent off (fs_flight.c) while the next is
+ * gathered, so a file of any size needs the memory of FLIGHT_MAX + 1 batches.  What is wrong with a record is
+ * known before it is sent: it is skipped (and kept in failed/), or it ends the file, after the records before
+ * it were committed.  What is wrong with a commit shows in a later write or at the end.  A dry run does the
+ * checks and commits nothing.
  *
  * However a file ends, its receipt says what of it is in.
  *
@@ -32,34 +33,21 @@ struct ingest {
 	uint64_t bytes;
 	uint64_t newlines, line_base; /* seen so far; before the reader's first line */
 	uint64_t bad_line;
-	struct batch_result total; /* sums; shard and index of the last commit */
-	uint64_t accepted, rejected, duplicates, inserted, updated;
+	uint64_t rejected;
+	struct flight flight;
 	struct buf rejects, errs;
 	struct vx_err why; /* of what a callback refused */
 	bool finished;
 };
 
+/* Sends off what was gathered. */
 static int commit(struct ingest *in, struct vx_err *err)
 {
-	struct batch_result res = {0};
-
 	if (batch_count(in->batch) == 0)
 		return 0;
-	if (in->o.dry) {
-		in->accepted += batch_count(in->batch);
-		batch_reset(in->batch);
-		return 0;
-	}
-	size_t n = batch_count(in->batch);
-	int rc = batch_commit(in->batch, &res, err);
-	if (rc)
-		return rc;
-	in->accepted += n;
-	in->inserted += res.inserted;
-	in->updated += res.updated;
-	in->duplicates += res.duplicates;
-	in->total.shard = res.shard;
-	in->total.index = res.index;
+	if (!in->o.dry)
+		return flight_submit(&in->flight, &in->batch, err);
+	batch_reset(in->batch);
 	return 0;
 }
 
@@ -173,6 +161,8 @@ int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struc
 	struct ingest *in = calloc(1, sizeof *in);
 	int rc = in ? batch_new(c, &in->batch) : -ENOMEM;
 
+	if (in)
+		flight_init(&in->flight, c);
 	if (rc == 0) {
 		in->fs = fs;
 		in->c = c;
@@ -193,6 +183,7 @@ void ingest_free(struct ingest *in)
 {
 	if (!in)
 		return;
+	flight_release(&in->flight);
 	codec_reader_free(in->reader);
 	batch_free(in->batch);
 	XXH3_freeState(in->sum);
@@ -249,8 +240,10 @@ static int ingest_failed(struct ingest *in, int rc, uint64_t newlines, struct vx
 
 int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err)
 {
-	int rc = need_reader(in, err);
+	int rc = flight_failed(&in->flight, err);
 
+	if (rc == 0)
+		rc = need_reader(in, err);
 	if (rc)
 		return rc;
 	in->bytes += n;
@@ -291,7 +284,9 @@ static int write_receipt(struct ingest *in, int rc_file, const struct vx_err *wh
 {
 	struct buf out = BUF_INIT;
 	char name[300], when[40];
+	struct flight_sum sum;
 
+	flight_sum(&in->flight, &sum);
 	time_text(when, sizeof when);
 	int rc = buf_printf(&out, "{\"file\":");
 	if (!rc)
@@ -301,10 +296,10 @@ static int write_receipt(struct ingest *in, int rc_file, const struct vx_err *wh
 			",\"accepted\":%llu,\"inserted\":%llu,\"updated\":%llu,\"rejected\":%llu,"
 			"\"duplicates\":%llu,\"shard\":%u,\"index\":%llu,\"bytes\":%llu,"
 			"\"xxh3\":\"%016llx\",\"time\":\"%s\"",
-			(unsigned long long)in->accepted, (unsigned long long)in->inserted,
-			(unsigned long long)in->updated, (unsigned long long)in->rejected,
-			(unsigned long long)in->duplicates, in->total.shard,
-			(unsigned long long)in->total.index, (unsigned long long)in->bytes,
+			(unsigned long long)sum.accepted, (unsigned long long)sum.inserted,
+			(unsigned long long)sum.updated, (unsigned long long)in->rejected,
+			(unsigned long long)sum.duplicates, sum.shard,
+			(unsigned long long)sum.index, (unsigned long long)in->bytes,
 			(unsigned long long)XXH3_64bits_digest(in->sum), when);
 	if (!rc && rc_file)
 		rc = print_error(in, rc_file, why, &out);
@@ -362,6 +357,8 @@ int ingest_finish(struct ingest *in, struct vx_err *err)
 		in->finished = true;
 	}
 	rc = commit(in, err);
+	if (rc == 0)
+		rc = flight_wait(&in->flight, err);
 	if (rc == 0 && !in->o.dry)
 		keep_notes(in, 0, NULL);
 	return rc;
@@ -372,8 +369,13 @@ void ingest_abort(struct ingest *in, int rc, const struct vx_err *why)
 	struct vx_err ignored = VX_ERR_INIT;
 
 	/* The records before what was refused stay. */
-	if (rc != -ENOMEM && commit(in, &ignored))
-		log_warn("fs", "%s: %s", in->o.name, vx_err_msg(&ignored, ignored.code));
+	int rc2 = rc == -ENOMEM ? 0 : commit(in, &ignored);
+	if (rc2 == 0)
+		rc2 = flight_wait(&in->flight, &ignored);
+	else
+		(void)!flight_wait(&in->flight, NULL);
+	if (rc2 && rc2 != rc)
+		log_warn("fs", "%s: %s", in->o.name, vx_err_msg(&ignored, rc2));
 	if (buf_printf(&in->errs, "%llu: %s: %s\n", (unsigned long long)in->bad_line,
 		    vx_errno_name(rc), vx_err_msg(why, rc)))
 		log_warn("fs", "%s: no memory for failed/", in->o.name);

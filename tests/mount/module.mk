@@ -1,2 +1,2 @@
-TESTS += mount/test_errlog mount/test_names mount/test_nodes
+TESTS += mount/test_errlog mount/test_names mount/test_nodes mount/test_flight
 TEST_COMMON_mount := daemon/errlog.c daemon/fs_names.c
