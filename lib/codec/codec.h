@@ -79,9 +79,12 @@ size_t codec_pending(const struct codec_reader *r);
 uint64_t codec_count(const struct codec_reader *r);
 
 /* --- one record of text ----------------------------------------------------- */
-/* Whether 'p' starts with one complete JSON value followed by white space alone:
- * 1 complete, 0 more is needed, -EINVAL never can be.  Cheap (a bracket counter that knows
- * strings), safe to call after each write. */
+/* Whether 'p' is one JSON value (RFC 8259, at most 512 brackets deep), a beginning of one, or neither:
+ * 1 complete, with white space alone behind it; 0 more is needed; -EINVAL no continuation makes it a
+ * value, from the first byte on that rules it out (parse the text to have it said in words).  A number
+ * that nothing follows may always go on, so "12" is 0 and "12\n" is 1: who knows that the text has
+ * ended, or takes objects and arrays alone, looks at the first byte.  Vectors typed as bare numbers
+ * ("1 2 3") are no JSON; ask before.  One pass, no allocation: safe to call after each write. */
 int codec_json_complete(const char *p, size_t n);
 
 /* Parses one record: a JSON array (the vector; id absent) or an object {"id","vector","meta","text"};

@@ -309,7 +309,9 @@ enum question_kind question_kind_of(const void *p, size_t n, uint32_t dim)
 		return QUESTION_RAW;
 	text = jscan_ws(text, end);
 	const char *nl = text < end ? memchr(text, '\n', (size_t)(end - text)) : NULL;
-	if (nl && jscan_ws(nl, end) != end && codec_json_complete(text, (size_t)(nl - text)) == 1)
+	/* Bare numbers are one vector however many lines they take. */
+	if (nl && (*text == '{' || *text == '[') && jscan_ws(nl, end) != end &&
+		codec_json_complete(text, (size_t)(nl - text)) == 1)
 		return QUESTION_LINES;
 	return QUESTION_TEXT;
 }

@@ -154,8 +154,9 @@ int codec_finish(struct codec_reader *r, struct vx_err *err)
 		rc = rows_finish(r, err);
 	} else if (b->len) {
 		const char *text = (const char *)b->data;
-		bool blank = jscan_ws(text, text + b->len) == text + b->len;
-		if (r->format == CODEC_JSONL && !blank && codec_json_complete(text, b->len) == 0)
+		const char *first = jscan_ws(text, text + b->len);
+		bool begun = first < text + b->len && (*first == '{' || *first == '[');
+		if (r->format == CODEC_JSONL && begun && codec_json_complete(text, b->len) == 0)
 			rc = vx_err_set(err, -EINVAL,
 				"line %" PRIu64 " is incomplete: the input ends inside a record",
 				r->line + 1);

@@ -1,1 +1,1 @@
-TESTS += codec/test_number codec/test_record codec/test_reader codec/test_question
+TESTS += codec/test_number codec/test_record codec/test_complete codec/test_reader codec/test_question

@@ -150,6 +150,8 @@ static void kinds_of_questions_are_told_apart(void **state)
 	assert_int_equal(question_kind_of(lines, strlen(lines), 2), QUESTION_LINES);
 	assert_int_equal(question_kind_of(lines, 11, 2), QUESTION_TEXT);
 	assert_int_equal(question_kind_of("[1]\n[2]", 7, 2), QUESTION_LINES);
+	/* "12 " is complete JSON and yet a part of a vector. */
+	assert_int_equal(question_kind_of("12 \n13 \n", 8, 2), QUESTION_TEXT);
 	assert_int_equal(question_kind_of(pretty, strlen(pretty), 2), QUESTION_TEXT);
 	assert_int_equal(question_kind_of("", 0, 2), QUESTION_TEXT);
 }
