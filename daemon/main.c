@@ -228,6 +228,9 @@ static int serve(struct daemon *d)
 	struct vx_err err = VX_ERR_INIT;
 	int rc = open_log(d->o, background, &err);
 
+	/* Before a data directory is made for a mount that cannot be.  A dead mount is cleared later. */
+	if (rc == 0 && d->mount && access(d->mount, F_OK) < 0 && errno != ENOTCONN)
+		rc = vx_err_set(&err, -errno, "%s: %s", d->mount, strerror(errno));
 	if (rc == 0)
 		rc = start_parts(d, &err);
 	if (rc == 0)

@@ -144,7 +144,8 @@ bool batch_full(const struct batch *b);
  * -ENOSPC, -EDQUOT, -EROFS, -ETIMEDOUT (outcome unknown), -ENOENT (dropped meanwhile), -ESTALE. */
 VX_MUST_CHECK
 int batch_commit(struct batch *b, struct batch_result *ret, struct vx_err *err);
-/* Takes 'b'.  'done' runs once on another thread: it must not block.  Waits only while the collection
+/* Takes 'b'.  'done' runs once on another thread (on this
+ * one, when there is nothing to do): it must not block.  Waits only while the collection
  * is over its bound of unindexed slots or too much is in flight.  0 or an error, and then 'done' does
  * not run and 'b' is still the caller's. */
 typedef void batch_done_fn(void *arg, int status, const struct batch_result *res);

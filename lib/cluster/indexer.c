@@ -148,8 +148,8 @@ void indexer_stop(struct db *db)
 }
 
 /* Also sees to it that workers know of what it finds: after a start a slice's index is made when somebody first
- * asks for it. */
-static uint64_t coll_tail(struct coll *c)
+ * asks for it.  An index that cannot be made is an error, or its tail would be waited for in vain. */
+static int coll_tail(struct coll *c, uint64_t *ret_tail)
 {
 	uint64_t tail = 0;
 
@@ -161,7 +161,10 @@ static uint64_t coll_tail(struct coll *c)
 		if (!sl)
 			continue;
 		slice_stat(sl, &st);
+		rc = st.tail > 0 ? slice_index_step(sl, 0) : 0;
 		slice_put(sl);
+		if (rc < 0)
+			return rc;
 		tail += st.tail;
 		if (st.tail > 0) {
 			struct shard_ctx sc = {.db = c->db, .shard = c->places[i].shard};
@@ -169,7 +172,8 @@ static uint64_t coll_tail(struct coll *c)
 			indexer_event(&sc, c->cid);
 		}
 	}
-	return tail;
+	*ret_tail = tail;
+	return 0;
 }
 
 /* Waits until the tail is at most 'bound'; 'deadline_ns' 0 is never. */
@@ -177,9 +181,10 @@ static int wait_tail(struct coll *c, uint64_t bound, uint64_t deadline_ns, bool 
 	void *stop_ctx)
 {
 	struct db *db = c->db;
-	int rc = 0;
+	uint64_t tail = 0;
+	int rc;
 
-	while (rc == 0 && !coll_gone(c) && coll_tail(c) > bound) {
+	while ((rc = coll_tail(c, &tail)) == 0 && !coll_gone(c) && tail > bound) {
 		uint64_t now = clock_mono_ns();
 
 		if (deadline_ns && now >= deadline_ns)
@@ -187,12 +192,13 @@ static int wait_tail(struct coll *c, uint64_t bound, uint64_t deadline_ns, bool 
 		if (stop && stop(stop_ctx))
 			return -EINTR;
 		vx_lock(&db->index_lock);
-		if (db->index_stop)
-			rc = -ESHUTDOWN;
-		else /* bounded: progress may have come between the look and this wait */
+		bool stopping = db->index_stop;
+		if (!stopping) /* bounded: progress may have come between the look and this wait */
 			(void)vx_cond_wait_until(
 				&db->tail_cond, &db->index_lock, now + WAIT_POLL_NS);
 		vx_unlock(&db->index_lock);
+		if (stopping)
+			return -ESHUTDOWN;
 	}
 	return rc;
 }

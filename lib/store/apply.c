@@ -431,11 +431,7 @@ static int apply_entry(struct run *r, struct apply_req *req, struct entry_reader
 	req->result = (struct apply_result){.status = 0};
 	if (req->index <= r->st.applied)
 		return slice_replay(r->sl, req, &rd, r->err);
-	if (r->sl->n_bad_batches) {
-		slice_quarantine(
-			r->sl, -EUCLEAN, "vectors are damaged and the log has passed them");
-		return -EUCLEAN;
-	}
+	slice_beyond_repair(r->sl); /* what the log had it has given by now */
 	if (checked) {
 		rc = find_recent(r, &rd.h, &req->result, &found);
 		if (rc)

@@ -123,6 +123,20 @@ out:
 	return rc;
 }
 
+void slice_beyond_repair(struct slice *sl)
+{
+	if (sl->n_bad_batches == 0)
+		return;
+	log_error("store",
+		"collection %u: vectors of %u entries are damaged, and the log has them no more: "
+		"their records answer EIO",
+		sl->cid, sl->n_bad_batches);
+	sl->n_bad_batches = 0;
+	vx_lock(&sl->view_mu);
+	sl->repairing = false;
+	vx_unlock(&sl->view_mu);
+}
+
 int slice_replay(
 	struct slice *sl, struct apply_req *req, struct entry_reader *rd, struct vx_err *err)
 {

@@ -278,6 +278,10 @@ void shard_replayed(struct shard *s)
 {
 	vx_lock(&s->mu);
 	s->replayed = true;
+	for (unsigned i = 0; i < SHARD_HASH; i++)
+		for (struct slice *sl = s->hash[i]; sl; sl = sl->hash_next)
+			if (sl->phase == SLICE_OPEN)
+				slice_beyond_repair(sl);
 	vx_unlock(&s->mu);
 }
 
@@ -309,6 +313,8 @@ static int open_pinned(struct shard *s, struct slice *sl, struct vx_err *err)
 		sl->phase = SLICE_OPEN;
 		s->n_open++;
 		TAILQ_INSERT_HEAD(&s->lru, sl, lru);
+		if (s->replayed)
+			slice_beyond_repair(sl);
 	} else {
 		sl->phase = SLICE_CLOSED;
 		if (rc == -ENODATA && s->replayed) {

@@ -293,6 +293,8 @@ VX_MUST_CHECK
 int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err);
 VX_MUST_CHECK
 int slice_save_now(struct slice *sl, struct index *ix, struct vx_err *err);
+/* The log has no more to repair with: what is damaged stays so, record by record; the rest is served. */
+void slice_beyond_repair(struct slice *sl);
 
 /* replay.c: an entry the slice has applied already. */
 VX_MUST_CHECK

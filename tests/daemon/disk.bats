@@ -110,6 +110,29 @@ small_disk() {
 	[ "$(vec-scan -i good | wc -l)" -eq 60 ]
 }
 
+@test "a damaged vector costs its record alone" {
+	start_daemon "$DATA"
+	rows 1 400 | vec-put -q docs
+	stop_daemon "$DATA"
+	local seg
+	seg=$(ls "$DATA"/shard-*/c-*/g-*/000000.vec | head -n 1)
+	printf '\377\377\377\377' | dd of="$seg" bs=1 seek=12000 conv=notrunc status=none
+	start_daemon "$DATA"
+	[ "$(vec-query docs --near r3 -k 5 -i | wc -l)" -eq 5 ] ||
+		[ "$(vec-query docs --near r300 -k 5 -i | wc -l)" -eq 5 ]
+	timeout 20 vec-index wait docs
+	local lost=0 i
+	for i in 1 50 100 150 200 250 300 350 400; do
+		vec-get docs "r$i" >/dev/null 2>&1 || lost=$((lost + 1))
+	done
+	[ $lost -le 1 ]
+	rows 401 410 | vec-put -q docs
+	[ "$(vec-query docs --near r405 -k 3 -i | wc -l)" -eq 3 ]
+	stop_daemon "$DATA"
+	start_daemon "$DATA"
+	[ "$(vec-query docs --near r405 -k 3 -i | wc -l)" -eq 3 ]
+}
+
 @test "a damaged identity or log is refused, and nothing is changed" {
 	start_daemon "$DATA"
 	rows 1 2000 | vec-put -q docs
@@ -141,6 +164,10 @@ small_disk() {
 	run -1 vecfsd --socket "$BASE/x.sock" "$BASE/d" "$BASE/d/m"
 	[[ $output == *inside* || $output == *within* ]]
 	run ! mountpoint -q "$BASE/m"
+	# A place to mount that is not there: nothing is made.
+	run -1 vecfsd --socket "$BASE/x.sock" "$BASE/new" "$BASE/nowhere"
+	[[ $output == *nowhere*"No such file"* ]]
+	[ ! -e "$BASE/new" ]
 }
 
 @test "a data directory in the mount of another daemon is refused, and nothing is made there" {
