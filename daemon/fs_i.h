@@ -409,9 +409,11 @@ int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struc
 void ingest_free(struct ingest *in);
 VX_MUST_CHECK
 int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err);
-/* Commits the rest and waits for all of it; on 0 the receipt is in done/ and what was skipped in failed/. */
+/* Commits the rest and waits for all of it; on 0 the receipt is in done/ and what was skipped in failed/.
+ * So they are on -EINVAL with ingest_none: every record was skipped, which is no success; more may come. */
 VX_MUST_CHECK
 int ingest_finish(struct ingest *in, struct vx_err *err);
+bool ingest_none(const struct ingest *in);
 /* After a refusal by either: commits the records before it and keeps what is known in failed/ and, as
  * receipt with an error, in done/. */
 void ingest_abort(struct ingest *in, int rc, const struct vx_err *why);

@@ -146,6 +146,10 @@ static int inbox_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 		return 0;
 	ih->unflushed = false;
 	int rc = ingest_finish(ih->in, err);
+	if (rc && ingest_none(ih->in)) { /* a shell may go on with better lines */
+		node_unlink(h->fs, h->loc.node);
+		return rc;
+	}
 	if (rc)
 		return stream_failed(ih, rc, err);
 	/* The kernel tells of the last close later, and not in time for somebody who looks whether the file

@@ -38,6 +38,7 @@ struct ingest {
 	struct buf rejects, errs;
 	struct vx_err why; /* of what a callback refused */
 	bool finished;
+	bool none; /* every record was refused */
 };
 
 /* Sends off what was gathered. */
@@ -344,6 +345,14 @@ static void keep_notes(struct ingest *in, int rc_file, const struct vx_err *why)
 		log_warn("fs", "no receipt for %s: %s", in->o.name, vx_err_msg(NULL, rc));
 }
 
+static bool took_none(struct ingest *in)
+{
+	struct flight_sum sum;
+
+	flight_sum(&in->flight, &sum);
+	return in->rejected && sum.accepted == 0;
+}
+
 int ingest_finish(struct ingest *in, struct vx_err *err)
 {
 	int rc = 0;
@@ -359,9 +368,20 @@ int ingest_finish(struct ingest *in, struct vx_err *err)
 	rc = commit(in, err);
 	if (rc == 0)
 		rc = flight_wait(&in->flight, err);
-	if (rc == 0 && !in->o.dry)
-		keep_notes(in, 0, NULL);
+	if (rc || in->o.dry)
+		return rc;
+	in->none = took_none(in);
+	if (in->none)
+		rc = vx_err_set(err, -EINVAL,
+			"none of %llu record%s was accepted; failed/%s.err has the reasons",
+			(unsigned long long)in->rejected, in->rejected == 1 ? "" : "s", in->o.name);
+	keep_notes(in, rc, err);
 	return rc;
+}
+
+bool ingest_none(const struct ingest *in)
+{
+	return in->none;
 }
 
 void ingest_abort(struct ingest *in, int rc, const struct vx_err *why)

@@ -119,9 +119,29 @@ count() {
 @test "a rejected line of TSV is kept as it can be submitted again" {
 	three
 	printf 'x\t0,0,0\t{"k":1}\ttwo\\nlines\\tand a tab\n' >"$BASE/r.tsv"
-	cp "$BASE/r.tsv" "$D/inbox/"
+	fails "Invalid argument" cp "$BASE/r.tsv" "$D/inbox/"
 	same "$(jq .rejected "$D/done/r.tsv.json")" 1
 	cmp "$D/failed/r.tsv" "$BASE/r.tsv"
+}
+
+@test "a file of which every record is refused is a failure" {
+	three
+	seq 1 300 | sed 's/.*/{"id":"r&","vector":[&,1]}/' >"$BASE/wrong.jsonl"
+	fails "Invalid argument" cp "$BASE/wrong.jsonl" "$D/inbox/"
+	grep -qE "EINVAL $C/inbox/wrong.jsonl: none of 300 records" "$MNT/.vecfs/error_log"
+	# Ten of them have a line of their own.
+	same "$(wc -l <"$MNT/.vecfs/error_log")" 11
+	same "$(jq -c '[.accepted,.rejected]' "$D/done/wrong.jsonl.json")" '[0,300]'
+	jq -r .error "$D/done/wrong.jsonl.json" | grep -q '^EINVAL: none of 300 records'
+	same "$(wc -l <"$D/failed/wrong.jsonl")" 300
+	[ ! -e "$D/inbox/wrong.jsonl" ]
+	# A shell that holds the file open may go on.
+	exec 5>"$D/inbox/sh.jsonl"
+	fails "Invalid argument" bash -c 'head -1 "$1" >&5' - "$BASE/wrong.jsonl"
+	lines 1 2 >&5
+	exec 5>&-
+	same "$(jq -c '[.accepted,.rejected,has("error")]' "$D/done/sh.jsonl.json")" '[2,1,false]'
+	same "$(count)" 5
 }
 
 @test "on_error abort: the copy fails at the record, those before it stay" {
