@@ -58,6 +58,8 @@ static int record_text(struct record_handle *rh, struct buf *out, struct vx_err 
 
 	if (rc == 0)
 		rc = render_record(&r, rh->f32, out);
+	else if (rc == -EUCLEAN && err && !err->code)
+		vx_err_set(err, rc, "the record is damaged on disk");
 	coll_rec_release(&r);
 	return rc;
 }
@@ -81,13 +83,23 @@ static int record_stat(struct fs *fs, struct coll *c, const struct loc *l, struc
 	} else {
 		rc = coll_get_handle(c, l->handle, is == 2 ? 0 : COLL_ALL, &r, NULL);
 	}
+	/* The vector is damaged: the name stays one, to be listed, replaced or removed; reading it fails. */
+	bool damaged = rc == -EUCLEAN && is == 1;
+	if (damaged) {
+		coll_rec_release(&r);
+		r = (struct coll_rec){0};
+		rc = l->kind == K_NEW ? coll_get(c, id, len, 0, &r, NULL)
+				      : coll_get_handle(c, l->handle, 0, &r, NULL);
+	}
 	if (rc)
 		return rc == -ENOENT ? -ESTALE : rc;
-	if (is == 2)
+	if (damaged)
+		ret->st_size = 0;
+	else if (is == 2)
 		ret->st_size = (off_t)coll_dim(c) * (off_t)sizeof(float);
 	else
 		rc = render_record(&r, false, b);
-	if (is == 1)
+	if (is == 1 && !damaged)
 		ret->st_size = (off_t)b->len;
 	ret->st_mtim.tv_sec = (time_t)(r.mtime_ns / 1000000000u);
 	ret->st_mtim.tv_nsec = (long)(r.mtime_ns % 1000000000u);

@@ -241,3 +241,43 @@ teardown() {
 	stop_daemon "$X/disk/data" "$X/mnt"
 	umount "$X/disk"
 }
+
+@test "a damaged vector is EIO where that record is read, and nowhere else" {
+	start_daemon "$X/data" "$X/mnt"
+	mkdir "$X/mnt/docs" "$X/mnt/other"
+	for i in 1 2 3; do
+		echo "{\"vector\":[$i.25,2,3],\"text\":\"t$i\"}" >"$X/mnt/docs/vec/r$i.json"
+		echo "[$i,2,3]" >"$X/mnt/other/vec/o$i.json"
+	done
+	stop_daemon "$X/data" "$X/mnt"
+	python3 - "$X/data" <<-'PY'
+		import glob, struct, sys
+		want, hits = struct.pack("<3f", 2.25, 2, 3), 0
+		for name in glob.glob(sys.argv[1] + "/shard-*/c-*/g-*/*.vec"):
+		    with open(name, "r+b") as f:
+		        at = f.read().find(want)
+		        if at >= 0:
+		            hits += 1
+		            f.seek(at + 1)
+		            f.write(b"\x55")
+		assert hits == 1, hits
+	PY
+	start_daemon "$X/data" "$X/mnt"
+	: >"$X/mnt/.vecfs/error_log"
+	fails "Input/output error" cat "$X/mnt/docs/vec/r2.json"
+	same "$(wc -l <"$X/mnt/.vecfs/error_log")" 1
+	grep -qE 'EIO docs/vec/r2.json: .*damaged' "$X/mnt/.vecfs/error_log"
+	fails "Input/output error" cat "$X/mnt/docs/vec/r2.f32"
+	# The others are read, and the names of all.
+	same "$(jq -c '[.vector,.text]' "$X/mnt/docs/vec/r1.json")" '[[1.25,2,3],"t1"]'
+	same "$(jq -c .vector "$X/mnt/docs/vec/r3.json")" '[3.25,2,3]'
+	same "$(ls "$X/mnt/docs/vec" | tr '\n' ' ')" "r1.json r2.json r3.json "
+	ls -l "$X/mnt/docs/vec"
+	same "$(tr '\n' ' ' <"$X/mnt/docs/ids")" "r1 r2 r3 "
+	# Other collections know nothing of it.
+	same "$(cut -f3 "$X/mnt/other/near/o1" | tr '\n' ' ')" "o2 o3 "
+	echo '[4,2,3]' >"$X/mnt/other/vec/o4.json"
+	same "$(wc -l <"$X/mnt/other/ids")" 4
+	same "$(wc -l <"$X/mnt/other/export.jsonl")" 4
+	stop_daemon "$X/data" "$X/mnt"
+}

@@ -358,3 +358,37 @@ load helper
 		    sys.exit(1)
 	PY
 }
+
+@test "st_size is exact for records with meta and text, whatever is in them" {
+	python3 - "$D" <<-'PY'
+		import json, os, subprocess, sys
+		d = sys.argv[1] + "/vec/"
+		recs = {
+		    "plain": {"vector": [1, 2, 3]},
+		    "meta": {"vector": [0.1, 1e-7, 3], "meta": {"k": [1, 2.5, None, True], "s": "x"}},
+		    "text": {"vector": [1, 2, 3], "text": "a\tb\nc \"d\" \\ \u0001 \u00e4\u20ac\U0001f600"},
+		    "both": {"vector": [1, 2, 3], "meta": {"\u00fc": "\u00e9\n"}, "text": "t" * 100000},
+		    "empty": {"vector": [1, 2, 3], "meta": {}, "text": ""},
+		    "na me%25\u00e9": {"vector": [1, 2, 3], "meta": {"a": {"b": {"c": []}}}},
+		}
+		for ascii in (True, False):
+		    for name, r in recs.items():
+		        with open(d + name + ".json", "w") as f:
+		            f.write(json.dumps(r, ensure_ascii=ascii, indent=1))
+		        data = open(d + name + ".json", "rb").read()
+		        assert os.stat(d + name + ".json").st_size == len(data), (name, ascii)
+		        assert os.stat(d + name + ".f32").st_size == 12
+		        fd = os.open(d + name + ".json", os.O_RDONLY)
+		        assert os.fstat(fd).st_size == len(data)
+		        os.close(fd)
+		        got = json.loads(data)
+		        assert got["vector"] == r["vector"] and got.get("meta") == r.get("meta"), name
+		        assert got.get("text", "") == r.get("text", ""), name
+		out = subprocess.check_output(["ls", "-l", "--color=never", d], text=True)
+		sizes = sorted(int(l.split()[4]) for l in out.splitlines()[1:])
+		assert sizes == sorted(len(open(d + n, "rb").read()) for n in os.listdir(d)), out
+		# Changed, it has another size at once.
+		open(d + "plain.json", "w").write('{"vector":[1,2,3],"text":"longer"}')
+		assert os.stat(d + "plain.json").st_size == len(open(d + "plain.json", "rb").read())
+	PY
+}
