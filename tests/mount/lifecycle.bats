@@ -274,6 +274,11 @@ teardown() {
 	same "$(ls "$X/mnt/docs/vec" | tr '\n' ' ')" "r1.json r2.json r3.json "
 	ls -l "$X/mnt/docs/vec"
 	same "$(tr '\n' ' ' <"$X/mnt/docs/ids")" "r1 r2 r3 "
+	# It is written and asked as before; the record can be replaced.
+	echo '[4.25,2,3]' >"$X/mnt/docs/vec/r4.json"
+	same "$(cut -f3 "$X/mnt/docs/near/r1,exact=1" | grep -v r2 | tr '\n' ' ')" "r3 r4 "
+	echo '[2.5,2,3]' >"$X/mnt/docs/vec/r2.json"
+	same "$(jq -c .vector "$X/mnt/docs/vec/r2.json")" '[2.5,2,3]'
 	# Other collections know nothing of it.
 	same "$(cut -f3 "$X/mnt/other/near/o1" | tr '\n' ' ')" "o2 o3 "
 	echo '[4,2,3]' >"$X/mnt/other/vec/o4.json"

@@ -392,3 +392,15 @@ load helper
 		assert os.stat(d + "plain.json").st_size == len(open(d + "plain.json", "rb").read())
 	PY
 }
+
+@test "text that can never become a record is refused in the write, for shells do not look at close" {
+	echo '[1,2,3]' >"$D/vec/b.json"
+	local t
+	for t in '{broken' '[1,2,,' '{"vector":[1,2,3]]' '{"vector":[1,2,3}' 'nonsense' '[1,2,x'; do
+		: >"$MNT/.vecfs/error_log"
+		run bash -c "echo '$t' >'$D/vec/b.json'"
+		[ "$status" -ne 0 ]
+		logged "EINVAL $C/vec/b.json: "
+	done
+	same "$(jq -c .vector "$D/vec/b.json")" '[1,2,3]'
+}
