@@ -67,12 +67,13 @@ unsigned cli_parse_with(const char *s)
 }
 
 /* --- input files -------------------------------------------------------------------- */
-void cli_check_format(const char *format)
+void cli_check_format(const char *option, const char *format)
 {
 	enum codec_format f;
 
 	if (format && codec_format_parse(format, &f))
-		cli_usage("-F: '%s' is none of jsonl, tsv, fvecs, bvecs, fbin, npy", format);
+		cli_usage(
+			"%s: '%s' is none of jsonl, tsv, fvecs, bvecs, fbin, npy", option, format);
 }
 
 /* Text is told by what the first read brought: a coprocess may send one line and wait.  Binary rows

@@ -39,7 +39,7 @@ VX_MUST_CHECK
 ssize_t cli_source_read(struct cli_source *s, const uint8_t **ret, struct vx_err *err);
 
 /* Exits with 2 when 'format' (may be NULL) is no format. */
-void cli_check_format(const char *format);
+void cli_check_format(const char *option, const char *format);
 
 /* --- records ------------------------------------------------------------------------- */
 /* Prints a record as a JSON line, or its id under -i. */

@@ -463,7 +463,7 @@ int main(int argc, char **argv)
 		cli_usage("--base and --query are needed");
 	if (vx_metric_parse(metric, &m))
 		cli_usage("--metric: '%s' is none of cosine, l2, ip", metric);
-	cli_check_format(format);
+	cli_check_format("-F", format);
 	snprintf(own, sizeof own, "bench-%d", (int)getpid());
 	b.c = cli_connect(name ? name : own, &b.place);
 	b.coll = b.place.name;

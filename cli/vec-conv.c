@@ -247,6 +247,7 @@ static int convert_source(struct conv *c, struct cli_source *s)
 		.dim = c->dim,
 		.first_row = c->next_row,
 		.id_prefix = id_prefix,
+		.dim_of = "the first one",
 		.row_id = c->ids_in ? next_id : NULL,
 		.on_bad = on_bad,
 		.id_optional = codec_format_is_rows(c->out_format) && !write_ids,
@@ -379,8 +380,8 @@ int main(int argc, char **argv)
 	int first = cli_parse(&tool, argc, argv), n = argc - first, fd, code = CLI_DONE;
 	char **files = n ? argv + first : std_in;
 
-	cli_check_format(from);
-	cli_check_format(to);
+	cli_check_format("-f", from);
+	cli_check_format("-t", to);
 	c.rng = seed;
 	int rc = open_output(&c, &fd);
 	if (rc)

@@ -226,9 +226,13 @@ static int file_failed(struct put *p, int rc)
 	if (rc == -ECANCELED)
 		return CLI_BAD_DATA; /* --on-error abort: the record was reported */
 	if (p->ids_failed) {
+		client_put_reject(
+			p->stream, 0, -EINVAL, "its .ids has fewer lines than it has rows");
 		cli_error("%s.ids has fewer lines than %s has rows", p->file, p->file);
 		return CLI_BAD_DATA;
 	}
+	/* Where it was the stream that failed, this is not sent: the daemon has said so itself. */
+	client_put_reject(p->stream, 0, rc, vx_err_msg(&p->err, rc));
 	return cli_fail_at(p->file, rc, &p->err);
 }
 
@@ -343,7 +347,7 @@ int main(int argc, char **argv)
 	int first = cli_parse(&tool, argc, argv);
 	const char *arg = cli_operand(argc, argv, first, "COLLECTION");
 
-	cli_check_format(format);
+	cli_check_format("-F", format);
 	if (strcmp(on_error, "skip") != 0 && strcmp(on_error, "abort") != 0)
 		cli_usage("--on-error: '%s' is neither skip nor abort", on_error);
 	if (metric[0] && vx_metric_parse(metric, &m))

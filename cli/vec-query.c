@@ -525,7 +525,7 @@ int main(int argc, char **argv)
 	int first = cli_parse(&tool, argc, argv), code = CLI_DONE;
 	const char *arg = cli_operand(argc, argv, first, "COLLECTION");
 
-	cli_check_format(format);
+	cli_check_format("-F", format);
 	q.with = cli_parse_with(with);
 	if (text && near)
 		cli_usage("--text and --near are two questions");

@@ -290,35 +290,59 @@ static int admin_recall(struct session *s, const struct rpc_frame *f, const void
 }
 
 /* --- which is which ---------------------------------------------------------------------- */
-/* Where the message has its collection's name; -1: it has none to pin. */
-#define NO_COLL (-1)
+enum pin {
+	PIN_NO,       /* the name is of a collection to be made or dropped */
+	PIN_OPTIONAL, /* "" means none */
+	PIN_YES,
+};
 
 static const struct {
 	uint8_t type;
 	const ProtobufCMessageDescriptor *descriptor;
 	admin_fn *fn;
-	int coll_offset;
-	bool coll_optional; /* "" means none */
+	size_t name_offset; /* of the collection's name in the message */
+	enum pin pin;
 } table[] = {
-	{RPC_CREATE, &vecfs__create_request__descriptor, admin_create, NO_COLL, false},
-	{RPC_DROP, &vecfs__drop_request__descriptor, admin_drop, NO_COLL, false},
+	{RPC_CREATE, &vecfs__create_request__descriptor, admin_create,
+		offsetof(Vecfs__CreateRequest, name), PIN_NO},
+	{RPC_DROP, &vecfs__drop_request__descriptor, admin_drop, offsetof(Vecfs__DropRequest, name),
+		PIN_NO},
 	{RPC_LIST, &vecfs__list_request__descriptor, admin_list,
-		offsetof(Vecfs__ListRequest, collection), true},
+		offsetof(Vecfs__ListRequest, collection), PIN_OPTIONAL},
 	{RPC_STAT, &vecfs__stat_request__descriptor, admin_stat,
-		offsetof(Vecfs__StatRequest, collection), true},
+		offsetof(Vecfs__StatRequest, collection), PIN_OPTIONAL},
 	{RPC_CONFIG, &vecfs__config_request__descriptor, admin_config,
-		offsetof(Vecfs__ConfigRequest, collection), false},
+		offsetof(Vecfs__ConfigRequest, collection), PIN_YES},
 	{RPC_INDEX, &vecfs__index_request__descriptor, admin_index,
-		offsetof(Vecfs__IndexRequest, collection), false},
+		offsetof(Vecfs__IndexRequest, collection), PIN_YES},
 	{RPC_RECALL, &vecfs__recall_request__descriptor, admin_recall,
-		offsetof(Vecfs__RecallRequest, collection), false},
+		offsetof(Vecfs__RecallRequest, collection), PIN_YES},
 };
+
+/* Asking whether there is one is no mistake: not a line of the error log. */
+static struct coll *list_coll(
+	struct session *s, const struct rpc_frame *f, const Vecfs__ListRequest *m)
+{
+	struct vx_err err = VX_ERR_INIT;
+	int rc = 0;
+
+	if (!m->probe)
+		return op_coll(s, f, m->collection);
+	struct coll *c = db_coll(s->sock->db, m->collection, &rc, &err);
+	if (!c && rc == -ENOENT) {
+		if (!err.msg[0])
+			vx_err_set(&err, rc, "there is no collection '%s'", m->collection);
+		session_error(s, NULL, f->id, rc, &err);
+	} else if (!c) {
+		session_error(s, op_where(s, f, m->collection), f->id, rc, &err);
+	}
+	return c;
+}
 
 int op_admin(struct session *s, const struct rpc_frame *f)
 {
 	struct vx_err err = VX_ERR_INIT;
 	struct coll *c = NULL;
-	const char *name = "";
 	size_t i = 0;
 	void *m;
 
@@ -326,13 +350,11 @@ int op_admin(struct session *s, const struct rpc_frame *f)
 		i++;
 	if (!op_unpack(s, f, table[i].descriptor, &m))
 		return 0;
-	if (table[i].coll_offset != NO_COLL) {
-		name = *(char *const *)(const void *)((const char *)m + table[i].coll_offset);
-		if (name[0] || !table[i].coll_optional) {
-			c = op_coll(s, f, name);
-			if (!c)
-				return 0;
-		}
+	const char *name = *(char *const *)(const void *)((const char *)m + table[i].name_offset);
+	if (table[i].pin == PIN_YES || (table[i].pin == PIN_OPTIONAL && name[0])) {
+		c = f->type == RPC_LIST ? list_coll(s, f, m) : op_coll(s, f, name);
+		if (!c)
+			return 0;
 	}
 	int rc = table[i].fn(s, f, m, c, &err);
 	if (rc)

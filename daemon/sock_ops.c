@@ -47,9 +47,7 @@ struct coll *op_coll(struct session *s, const struct rpc_frame *f, const char *n
 	if (!c) {
 		if (!err.msg[0] && rc == -ENOENT)
 			vx_err_set(&err, rc, "there is no collection '%s'", name);
-		/* Asking whether there is one is no mistake: not a line of the error log. */
-		session_error(s, f->type == RPC_LIST && rc == -ENOENT ? NULL : op_where(s, f, name),
-			f->id, rc, &err);
+		session_error(s, op_where(s, f, name), f->id, rc, &err);
 	}
 	return c;
 }
@@ -173,13 +171,18 @@ static int put_rows(struct session *s, struct put *p, struct rpc_rows_view *v, c
 /* What the sender refused itself: its place in the error log is here. */
 static void log_rejected(const Vecfs__PutRequest *m, const char *where)
 {
-	for (size_t i = 0; i < m->n_rejected && i < ERRLOG_ROWS_MAX; i++) {
+	for (size_t i = 0; i < m->n_rejected; i++) {
 		const Vecfs__Rejected *r = m->rejected[i];
 		char place[256];
 		int rc = rpc_errno_parse(r->code);
 
-		snprintf(place, sizeof place, "%.200s:%llu", m->source[0] ? m->source : where,
-			(unsigned long long)r->line);
+		/* Line 0 is what ended the file; it comes last and is never left out. */
+		if (i >= ERRLOG_ROWS_MAX && (r->line || i + 1 < m->n_rejected))
+			continue;
+		int n = snprintf(place, sizeof place, "%.200s", m->source[0] ? m->source : where);
+		if (r->line)
+			snprintf(place + n, sizeof place - (size_t)n, ":%llu",
+				(unsigned long long)r->line);
 		errlog_add(place, rc, "%.500s", r->reason);
 	}
 }

@@ -194,6 +194,7 @@ int client_describe(
 	const Vecfs__ListAnswer *a;
 
 	m.collection = (char *)(uintptr_t)coll;
+	m.probe = true;
 	int rc = client_call(c, RPC_LIST, &m.base, &vecfs__list_answer__descriptor, &a, err);
 	if (rc)
 		return rc;

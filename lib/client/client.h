@@ -50,7 +50,7 @@ VX_MUST_CHECK
 int client_call(struct client *c, uint8_t type, const ProtobufCMessage *request,
 	const ProtobufCMessageDescriptor *answer, void *ret_answer, struct vx_err *err);
 
-/* What is known of one collection.  -ENOENT. */
+/* What is known of one collection.  -ENOENT, which leaves no line in the daemon's error log. */
 VX_MUST_CHECK
 int client_describe(
 	struct client *c, const char *coll, const Vecfs__CollectionInfo **ret, struct vx_err *err);
@@ -87,8 +87,9 @@ int client_put_source(struct client_put *p, const char *source, struct vx_err *e
  * earlier batches.  rec->line goes along for messages. */
 VX_MUST_CHECK
 int client_put_add(struct client_put *p, const struct vx_record *rec, struct vx_err *err);
-/* A record that the caller refused itself: a line for the daemon's error log.  At most a hundred
- * per batch are kept. */
+/* A record that the caller refused itself: a line for the daemon's error log, which goes out with the
+ * source it was found in.  At most a hundred per batch are kept.  Line 0: what ended the source as a
+ * whole, which is always kept. */
 void client_put_reject(struct client_put *p, uint64_t line, int rc, const char *reason);
 /* Sends what is left and waits: everything added is committed on 0. */
 VX_MUST_CHECK

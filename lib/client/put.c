@@ -292,9 +292,24 @@ int client_put_add(struct client_put *p, const struct vx_record *rec, struct vx_
 	return 0;
 }
 
+/* Sends what has gathered.  Rejects alone are worth a request, too: the error log shall have them,
+ * with the source they were found in. */
+static int send_rest(struct client_put *p, struct vx_err *err)
+{
+	int rc = 0;
+
+	if (p->failed.code)
+		return 0; /* is reported by those who wait for the answers */
+	if (!p->open && p->n_rejects)
+		rc = open_slot(p, err);
+	if (rc == 0 && p->open && (p->open->rows.n || p->n_rejects))
+		rc = send_batch(p, err);
+	return rc;
+}
+
 int client_put_source(struct client_put *p, const char *source, struct vx_err *err)
 {
-	int rc = p->open && p->open->rows.n ? send_batch(p, err) : 0;
+	int rc = send_rest(p, err);
 
 	free(p->source);
 	p->source = NULL;
@@ -310,8 +325,11 @@ int client_put_source(struct client_put *p, const char *source, struct vx_err *e
 
 void client_put_reject(struct client_put *p, uint64_t line, int rc, const char *reason)
 {
-	if (p->n_rejects == REJECTS_MAX)
-		return;
+	if (p->n_rejects == REJECTS_MAX) {
+		if (line)
+			return;
+		free(p->rejects[--p->n_rejects].reason);
+	}
 	struct reject *r = &p->rejects[p->n_rejects];
 	r->line = line;
 	r->rc = rc;
@@ -322,13 +340,8 @@ void client_put_reject(struct client_put *p, uint64_t line, int rc, const char *
 
 int client_put_flush(struct client_put *p, struct vx_err *err)
 {
-	int rc = 0;
+	int rc = send_rest(p, err);
 
-	/* Rejects alone are worth a request too: the error log shall have them. */
-	if (!p->failed.code && !p->open && p->n_rejects)
-		rc = open_slot(p, err);
-	if (rc == 0 && !p->failed.code && p->open && (p->open->rows.n || p->n_rejects))
-		rc = send_batch(p, err);
 	while (p->under_way) {
 		struct vx_err why = VX_ERR_INIT;
 

@@ -45,7 +45,8 @@ enum codec_format codec_format_sniff(const void *p, size_t n);
 bool codec_format_is_rows(enum codec_format f);
 
 struct codec_opts {
-	uint32_t dim; /* expected dimension; 0: the first record's */
+	uint32_t dim;       /* expected dimension; 0: the first record's */
+	const char *dim_of; /* whose dimension that is, for messages; NULL: "this collection" */
 	/* A record may lack "vector" and have keys of any other name, which are skipped
 	 * (vec-embed, vec-get input). */
 	bool want_any_object;

@@ -96,7 +96,11 @@ int parse_vector_value(struct codec_arena *a, struct json_scan *s, uint32_t *ret
 VX_MUST_CHECK
 int parse_id_value(struct json_scan *s, const char *name, struct buf *out);
 VX_MUST_CHECK
-int parse_check_dim(uint32_t dim, uint32_t want, struct vx_err *err);
+int parse_check_dim(uint32_t dim, const struct codec_opts *opts, struct vx_err *err);
+static inline const char *dim_of(const struct codec_opts *opts)
+{
+	return opts->dim_of ? opts->dim_of : "this collection";
+}
 VX_MUST_CHECK
 int parse_tsv_line(struct codec_arena *a, const char *p, size_t n, const struct codec_opts *opts,
 	struct vx_record *ret, struct vx_err *err);

@@ -8,13 +8,12 @@
 
 static const struct codec_opts no_opts = {.id_optional = true};
 
-int parse_check_dim(uint32_t dim, uint32_t want, struct vx_err *err)
+int parse_check_dim(uint32_t dim, const struct codec_opts *opts, struct vx_err *err)
 {
-	if (want == 0 || dim == want)
+	if (opts->dim == 0 || dim == opts->dim)
 		return 0;
-	return vx_err_set(err, -EINVAL,
-		"the vector has %u number%s; this collection has dimension %u", dim,
-		dim == 1 ? "" : "s", want);
+	return vx_err_set(err, -EINVAL, "the vector has %u number%s; %s has dimension %u", dim,
+		dim == 1 ? "" : "s", dim_of(opts), opts->dim);
 }
 
 static int too_long_vector(struct vx_err *err)
@@ -308,7 +307,7 @@ static int finish_record(struct codec_arena *a, const struct codec_opts *opts, u
 	if (dim == 0 && !opts->want_any_object)
 		return vx_err_set(err, -EINVAL, "the record has no vector");
 	if (dim) {
-		rc = parse_check_dim(dim, opts->dim, err);
+		rc = parse_check_dim(dim, opts, err);
 		if (rc)
 			return rc;
 	}

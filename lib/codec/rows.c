@@ -100,9 +100,8 @@ static int set_dim(struct codec_reader *r, uint32_t dim, const char *what, struc
 		return vx_err_set(err, -EINVAL, "%s has dimension %" PRId32 "; 1 to %u are allowed",
 			what, (int32_t)dim, VX_DIM_MAX);
 	if (r->opts.dim && dim != r->opts.dim)
-		return vx_err_set(err, -EINVAL,
-			"%s has dimension %u; this collection has dimension %u", what, dim,
-			r->opts.dim);
+		return vx_err_set(err, -EINVAL, "%s has dimension %u; %s has dimension %u", what,
+			dim, dim_of(&r->opts), r->opts.dim);
 	int rc = arena_vec_reserve(r->arena, dim);
 	if (rc)
 		return vx_err_set(err, rc, "out of memory");

@@ -110,3 +110,20 @@ setup() {
 		[ "$status" -eq 5 ]
 	}
 }
+
+@test "a format that is none is said of the option that named it" {
+	run vec-conv -t zork
+	[ "$status" -eq 2 ]
+	[[ $output == "vec-conv: -t: 'zork' is none of "* ]]
+	run vec-conv -f zork
+	[ "$status" -eq 2 ]
+	[[ $output == "vec-conv: -f: 'zork' is none of "* ]]
+}
+
+@test "a dimension that changes is told by the first record; there is no collection" {
+	printf '%s\n' '{"id":"a","vector":[1,2,3]}' '{"id":"b","vector":[1,2]}' >in.jsonl
+	run --separate-stderr vec-conv in.jsonl
+	[ "$status" -eq 3 ]
+	# shellcheck disable=SC2154 # set by run
+	[ "$stderr" = "vec-conv: in.jsonl:2: the vector has 2 numbers; the first one has dimension 3" ]
+}
