@@ -43,8 +43,22 @@ static int ask(struct rm *r)
 	for (size_t i = 0; i < a->n_errors && !cli.quiet; i++)
 		cli_error("%s: id %" PRIu64 ": %s", r->coll,
 			r->given - r->ids.n + a->errors[i]->row + 1, a->errors[i]->reason);
-	rpc_strings_reset(&r->ids);
+	if (r->given > 1) /* the id of a single one is needed for the message */
+		rpc_strings_reset(&r->ids);
 	return 0;
+}
+
+/* The answer counts them; a single one can be named. */
+static void say_missing(const struct rm *r)
+{
+	if (!r->missing || cli.quiet)
+		return;
+	if (r->given == 1)
+		cli_error("%s: there is no record '%.*s'", r->coll, (int)r->ids.bytes.len,
+			(const char *)r->ids.bytes.data);
+	else
+		cli_error("%s: %" PRIu64 " of %" PRIu64 " ids were not there", r->coll, r->missing,
+			r->given);
 }
 
 static int on_id(void *ctx, const char *p, size_t n, uint64_t line)
@@ -71,6 +85,8 @@ int main(int argc, char **argv)
 	int rc = cli_each_item(argv + first + 1, argc - first - 1, on_id, &r, &r.err);
 	if (rc == 0)
 		rc = ask(&r);
+	if (rc == 0)
+		say_missing(&r);
 	cli_note("%s: %" PRIu64 " removed, %" PRIu64 " were not there", r.coll, r.deleted,
 		r.missing);
 	int code = rc                          ? cli_fail(rc, &r.err)

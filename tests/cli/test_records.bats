@@ -55,6 +55,13 @@ vec-get: $C: there is no record 'no/pe'" ]
 	gen_jsonl 5000 2 | vec-put "$C"
 	run vec-rm "$C" nope
 	[ "$status" -eq 1 ]
+	[ "$output" = "vec-rm: $C: there is no record 'nope'" ]
+	run vec-rm "$C" nope nor this
+	[ "$status" -eq 1 ]
+	[ "$output" = "vec-rm: $C: 3 of 3 ids were not there" ]
+	run vec-rm -q "$C" nope
+	[ "$status" -eq 1 ]
+	[ -z "$output" ]
 	run bash -c "{ vec-scan -i '$C'; echo nope; } | vec-rm -v '$C'"
 	[ "$status" -eq 0 ]
 	[[ $output == *"5000 removed, 1 were not there"* ]]
