@@ -151,6 +151,10 @@ static int record_open(struct handle *h, fuse_req_t req, struct vx_err *err)
 		return rc;
 	rh->fresh = h->flags & O_TRUNC;
 	rc = rh->fresh ? -ENOENT : record_text(rh, &rh->text, err);
+	/* A record that somebody is writing is not there yet: a reader sees all of it or nothing. */
+	if (rc == -ENOENT && h->loc.kind == K_NEW && !(h->flags & O_CREAT) &&
+		(h->flags & O_ACCMODE) == O_RDONLY)
+		return -ENOENT;
 	if (rc == -ENOENT && ((h->flags & O_CREAT) || rh->fresh || h->loc.kind == K_NEW)) {
 		rh->fresh = true;
 		rc = 0;

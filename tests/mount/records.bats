@@ -404,3 +404,13 @@ load helper
 	done
 	same "$(jq -c .vector "$D/vec/b.json")" '[1,2,3]'
 }
+
+@test "a reader sees a record or nothing, never one that is being written" {
+	exec 7>"$D/vec/slow.json"
+	run cat "$D/vec/slow.json"
+	[ "$status" -ne 0 ]
+	[[ $output == *"No such file"* ]]
+	echo '[1, 2, 3]' >&7
+	same "$(cat "$D/vec/slow.json")" '{"id":"slow","vector":[1,2,3]}'
+	exec 7>&-
+}
