@@ -173,6 +173,16 @@ static void env_send(struct repl_env *env, uint32_t group, uint64_t to, const ch
 
 static void maybe_end(struct repl *r);
 
+/* Sanitizers bring an allocator of their own; glibc's has then never been used, and being set up by several
+ * threads at once it faults. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define REPL_SANITIZED 1
+#elif defined(__has_feature)
+#define REPL_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define REPL_SANITIZED 0
+#endif
+
 static void work_fn(uv_work_t *uv)
 {
 	struct pump_work *pw = VX_CONTAINER_OF(uv, struct pump_work, uv);
@@ -180,7 +190,7 @@ static void work_fn(uv_work_t *uv)
 	/* Entries come from one thread and die on another, a mark's worth at a time; left to
 	 * itself glibc keeps several marks' worth of holes.  This gives back what the last mark
 	 * freed. */
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && !REPL_SANITIZED
 	malloc_trim(0);
 #endif
 }
