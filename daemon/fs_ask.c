@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "embed/embed.h"
 
-#define ROUND_MAX 32u /* questions searched at once */
+#define ROUND_MAX    32u /* questions searched at once */
+#define SHORT_K_MAX  256u
+#define SHORT_EF_MAX 512u
 
 /* One question of a round, with what its answer's printing needs. */
 struct asked {
@@ -109,10 +111,18 @@ static void apply_opts(const struct ask_opts *o, fuse_req_t req, struct coll_que
 	q->stop_ctx = req;
 }
 
+/* Whether others should not wait for this one. */
+static bool lasts(const struct coll_query *q)
+{
+	return q->exact || q->k > SHORT_K_MAX || q->ef > SHORT_EF_MAX;
+}
+
 static int ask_one(
 	struct ask *a, struct coll *c, struct coll_query *q, fuse_req_t req, struct vx_err *err)
 {
 	apply_opts(&a->o, req, q);
+	if (lasts(q))
+		fs_takes_long();
 	int rc = coll_search(c, q, &a->ans, err);
 	if (rc == 0)
 		rc = print_answer(a, &a->ans, a->o.format, NULL, 0, a->number++);
@@ -241,6 +251,8 @@ static int round_run(struct round *r, uint64_t *ret_line, struct vx_err *err)
 		qs[i] = r->asked[i].q;
 		r->rcs[i] = 0;
 	}
+	if (r->n > 1 || (r->n == 1 && lasts(&qs[0])))
+		fs_takes_long();
 	if (r->n == 1)
 		rc = r->rcs[0] = coll_search(r->c, &qs[0], &r->answers[0], err);
 	else if (r->n)

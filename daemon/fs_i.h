@@ -145,6 +145,7 @@ struct fs {
 	char *socket, *mountpoint;
 	int data_fd;          /* the data directory */
 	int stop_fd, done_fd; /* eventfds */
+	int epfd;             /* where workers wait: stop_fd and /dev/fuse */
 	struct fuse_session *se;
 	time_t started;
 	/* atomic */
@@ -166,6 +167,8 @@ struct fs {
 struct buf *fs_scratch(void);
 /* Another request is likely within microseconds: the calling worker does not sleep at once. */
 void fs_expect_more(void);
+/* What is being served may last: other requests wake other workers meanwhile. */
+void fs_takes_long(void);
 
 /* fs_node.c */
 VX_MUST_CHECK

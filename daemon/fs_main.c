@@ -1,15 +1,17 @@
 /* fs_main.c - the session: mounting, the threads that serve, unmounting.
  *
- * Every worker has an epoll set of its own over /dev/fuse (EPOLLEXCLUSIVE: a request wakes one worker,
- * and always the first that is idle, whose caches are warm) and the stop descriptor.  It reads requests
- * until there are none, then waits.  A worker that takes a request while nobody else is idle starts
+ * The workers wait in one epoll set over the stop descriptor and /dev/fuse, which is armed for one shot: a
+ * request wakes one worker, and that worker arms it again before it serves what it has read.  It reads
+ * requests until there are none, then waits.  A worker that takes a request while nobody else is idle starts
  * another one, up to fs_opts.threads: writers wait for the log inside their request, so there must be as
  * many workers as writers to commit together.
  *
- * A program that asks on a held descriptor sends its next request within microseconds, but waking a thread
- * on another core takes tens of them (write + read: 90 us, 30 when the worker is still awake).  So a worker
- * that has served a question looks for the next request for SPIN_NS before it sleeps, yielding the core to
- * whoever else wants it.
+ * A program that asks on a held descriptor sends its next request within microseconds, and a thread that
+ * sleeps meanwhile is woken for tens of them.  So a worker that has served a question looks for the next
+ * request for SPIN_NS before it sleeps, yielding the core to whoever else wants it: to the program itself
+ * where both share one.  And while the requests in a row are one asker's, the device stays unarmed: nobody
+ * else is woken for a request that this worker takes anyway.  What may last (an exact scan, many questions)
+ * arms it first, so a request of somebody else waits for one short search at most.
  *
  * Stopping: the stop descriptor becomes readable; each worker serves what is queued, then ends; the last
  * one out makes done_fd readable.  Unmounting by hand ends the session the same way.
@@ -18,6 +20,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -36,17 +39,20 @@
 #define WORKERS_DEFAULT 64u
 #define WORKERS_START   2u
 #define IDLE_MS         5000
-#define SPIN_NS         60000u
+#define SPIN_NS         10000u
+#define SOLO_MIN        4u         /* requests in a row that make one asker of whoever asks */
 #define SCRATCH_KEEP    (1u << 20) /* a worker's scratch is freed when it grew past this */
 
 struct worker {
 	struct worker *next; /* fs.lock */
 	struct fs *fs;
 	pthread_t thread;
-	int epfd;
 	struct fuse_buf buf; /* libfuse's, reused */
 	struct buf scratch;
 	bool expects_more;
+	bool holds_device;      /* /dev/fuse wakes nobody until this worker lets it go */
+	uint64_t asker;         /* the handle whose questions this worker has been serving */
+	unsigned in_a_row;      /* how many of its requests */
 	uint64_t spin_until_ns; /* look for requests until then rather than sleep */
 };
 
@@ -61,6 +67,52 @@ struct buf *fs_scratch(void)
 void fs_expect_more(void)
 {
 	me->expects_more = true;
+}
+
+/* From here on a request wakes a sleeping worker. */
+static void let_go(struct worker *w)
+{
+	struct epoll_event dev = {.events = EPOLLIN | EPOLLONESHOT};
+
+	if (!w->holds_device)
+		return;
+	w->holds_device = false;
+	(void)epoll_ctl(w->fs->epfd, EPOLL_CTL_MOD, fuse_session_fd(w->fs->se), &dev);
+}
+
+/* From here on it does not.  Two workers may believe that they hold it: each lets go before it does anything
+ * that lasts, so it is never held for long. */
+static void hold(struct worker *w)
+{
+	struct epoll_event dev = {.events = EPOLLONESHOT};
+
+	if (w->holds_device)
+		return;
+	w->holds_device = true;
+	(void)epoll_ctl(w->fs->epfd, EPOLL_CTL_MOD, fuse_session_fd(w->fs->se), &dev);
+}
+
+void fs_takes_long(void)
+{
+	let_go(me);
+}
+
+/* Whether the request that was received goes on with the questions on one descriptor. */
+static bool goes_on(struct worker *w)
+{
+	struct {
+		struct fuse_in_header h;
+		uint64_t fh; /* the body of a READ and of a WRITE begins with it */
+	} r;
+
+	if ((w->buf.flags & FUSE_BUF_IS_FD) || w->buf.size < sizeof r)
+		return false;
+	memcpy(&r, w->buf.mem, sizeof r);
+	if (r.h.opcode != FUSE_READ && r.h.opcode != FUSE_WRITE)
+		return false;
+	w->in_a_row = r.fh == w->asker ? w->in_a_row + 1 : 0;
+	w->asker = r.fh;
+	return w->in_a_row >= SOLO_MIN;
 }
 
 static int worker_start(struct fs *fs);
@@ -79,12 +131,12 @@ static void maybe_grow(struct fs *fs)
 /* A worker that is not needed for a while gives its buffer back: there may be many, a megabyte each. */
 static void sleep_until_request(struct worker *w, struct epoll_event *ev)
 {
-	if (epoll_wait(w->epfd, ev, 1, IDLE_MS) != 0)
+	if (epoll_wait(w->fs->epfd, ev, 1, IDLE_MS) != 0)
 		return;
 	free(w->buf.mem);
 	memset(&w->buf, 0, sizeof w->buf); /* libfuse makes another */
 	buf_release(&w->scratch);
-	epoll_wait(w->epfd, ev, 1, -1);
+	epoll_wait(w->fs->epfd, ev, 1, -1);
 }
 
 static void serve(struct worker *w)
@@ -100,15 +152,22 @@ static void serve(struct worker *w)
 				break;
 			struct epoll_event ev;
 			atomic_fetch_add_explicit(&fs->idle, 1, memory_order_relaxed);
-			if (w->spin_until_ns > clock_mono_ns())
+			if (w->spin_until_ns > clock_mono_ns()) {
 				sched_yield();
-			else
+			} else {
+				let_go(w);
 				sleep_until_request(w, &ev);
+				w->holds_device = true; /* or somebody who will arm it for all */
+			}
 			atomic_fetch_sub_explicit(&fs->idle, 1, memory_order_relaxed);
 			continue;
 		}
 		if (n <= 0)
 			break; /* unmounted, or the device is broken */
+		if (goes_on(w))
+			hold(w);
+		else
+			let_go(w);
 		maybe_grow(fs);
 		fuse_session_process_buf(fs->se, &w->buf);
 		w->spin_until_ns = w->expects_more ? clock_mono_ns() + SPIN_NS : 0;
@@ -135,27 +194,21 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-static int worker_epoll(struct fs *fs)
+/* All workers wait in one set: the one that slept last is the first to wake, its caches are warm. */
+static int make_epoll(struct fs *fs)
 {
-	int epfd = epoll_create1(EPOLL_CLOEXEC);
-	struct epoll_event dev = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+	struct epoll_event dev = {.events = EPOLLIN | EPOLLONESHOT};
 	struct epoll_event stop = {.events = EPOLLIN};
 
-	if (epfd < 0)
+	fs->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (fs->epfd < 0 || epoll_ctl(fs->epfd, EPOLL_CTL_ADD, fuse_session_fd(fs->se), &dev) < 0 ||
+		epoll_ctl(fs->epfd, EPOLL_CTL_ADD, fs->stop_fd, &stop) < 0)
 		return -errno;
-	if (epoll_ctl(epfd, EPOLL_CTL_ADD, fuse_session_fd(fs->se), &dev) < 0 ||
-		epoll_ctl(epfd, EPOLL_CTL_ADD, fs->stop_fd, &stop) < 0) {
-		int rc = -errno;
-		close(epfd);
-		return rc;
-	}
-	return epfd;
+	return 0;
 }
 
 static void worker_free(struct worker *w)
 {
-	if (w->epfd >= 0)
-		close(w->epfd);
 	free(w->buf.mem);
 	buf_release(&w->scratch);
 	free(w);
@@ -176,9 +229,6 @@ static int worker_start(struct fs *fs)
 	int rc = -ENOMEM;
 	if (w) {
 		w->fs = fs;
-		w->epfd = rc = worker_epoll(fs);
-	}
-	if (rc >= 0) {
 		/* Listed before it runs: fs_stop joins what is listed, after growing has ended. */
 		vx_lock(&fs->lock);
 		rc = atomic_load(&fs->stopping) ? -EAGAIN
@@ -357,6 +407,8 @@ static void fs_free(struct fs *fs)
 		close(fs->stop_fd);
 	if (fs->done_fd >= 0)
 		close(fs->done_fd);
+	if (fs->epfd >= 0)
+		close(fs->epfd);
 	free(fs->socket);
 	free(fs->mountpoint);
 	vx_mutex_release(&fs->lock);
@@ -377,7 +429,7 @@ int fs_start(struct db *db, const char *mountpoint, const struct fs_opts *opts, 
 	fs->o.file_mode = opts->file_mode ? opts->file_mode : 0644;
 	fs->max_workers = VX_MAX(opts->threads ? opts->threads : WORKERS_DEFAULT, WORKERS_START);
 	fs->started = time(NULL);
-	fs->data_fd = -1;
+	fs->data_fd = fs->epfd = -1;
 	vx_mutex_init(&fs->lock, LOCK_LEAF);
 	fs->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fs->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -396,6 +448,7 @@ int fs_start(struct db *db, const char *mountpoint, const struct fs_opts *opts, 
 		fs_free(fs);
 		return rc;
 	}
+	rc = make_epoll(fs);
 	for (unsigned i = 0; i < WORKERS_START && !rc; i++)
 		rc = worker_start(fs);
 	if (rc) {
