@@ -1,17 +1,36 @@
-# make bench [BENCH_ARGS="..."] [VECFS_BENCH_DATA=DIR]: the library beside its yardsticks.  The peers need a C++
-# compiler, libhnswlib-dev and libfaiss-dev; what is missing is left out of the table.
+# vec-bench measures vecfs; vec-bench-peers, hnswlib and faiss beside it.  The peers need a C++ compiler,
+# libhnswlib-dev and libfaiss-dev; where those are not there they are not built, and vec-bench says so.
 CXX ?= g++
-BENCH_OBJS = $(addprefix $(OUT)/bench/,bench_index.o dataset.o vecfs_system.o)
+BENCH_SRCS := $(addprefix bench/,vec-bench.c data.c truth.c engine.c engine_library.c engine_daemon.c \
+	daemon.c curve.c loads.c report.c plot.c make.c make_kinds.c)
+BENCH_OBJS = $(BENCH_SRCS:%.c=$(OUT)/%.o)
 BENCH_HAVE = $(if $(wildcard /usr/include/$(1)),-DHAVE_$(2))
 BENCH_PEERS := $(call BENCH_HAVE,hnswlib/hnswlib.h,HNSWLIB) $(call BENCH_HAVE,faiss/IndexHNSW.h,FAISS)
 BENCH_PEER_LIBS := $(if $(findstring FAISS,$(BENCH_PEERS)),-lfaiss -lblas -llapack) -fopenmp
+BENCH_PROGS := vec-bench $(if $(strip $(BENCH_PEERS)),$(if $(shell command -v $(CXX)),vec-bench-peers))
 
+$(BIN)/vec-bench: $(BENCH_OBJS) $(OUT)/cli/cli.o $(OUT)/cli/cli_io.o $(OUT)/cli/cli_client.o \
+		$(OUT)/libvecfs.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(BIN)/vec-bench-peers: bench/vec-bench-peers.cc
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 -O3 -march=native -fopenmp -Wall $(BENCH_PEERS) -o $@ $< $(BENCH_PEER_LIBS)
+
+all: $(BENCH_PROGS:%=$(BIN)/%)
+-include $(BENCH_OBJS:.o=.d)
+
+# make bench-index: the older, shorter comparison of the library alone.
+INDEX_OBJS = $(addprefix $(OUT)/bench/,bench_index.o dataset.o vecfs_system.o)
 $(OUT)/bench/peers.o: bench/peers.cc bench/system.h bench/dataset.h
 	$(call say,CXX,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -O3 -march=native -fopenmp -Wall $(BENCH_PEERS) -c -o $@ $<
 
-$(BIN)/bench-index: $(BENCH_OBJS) $(OUT)/bench/peers.o $(OUT)/libvecfs.a
+$(BIN)/bench-index: $(INDEX_OBJS) $(OUT)/bench/peers.o $(OUT)/libvecfs.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(BENCH_PEER_LIBS) $(ALL_LIBS)
@@ -19,10 +38,7 @@ $(BIN)/bench-index: $(BENCH_OBJS) $(OUT)/bench/peers.o $(OUT)/libvecfs.a
 .PHONY: bench bench-index
 bench-index: $(BIN)/bench-index ## kernels and graph beside hnswlib and faiss, as a table
 	$(Q)$(BIN)/bench-index $(BENCH_ARGS)
-bench: bench-index
-
--include $(BENCH_OBJS:.o=.d)
-
+-include $(INDEX_OBJS:.o=.d)
 # make bench-front: ingest, memory and questions end to end, through the daemon.
 $(BIN)/bench-front: $(OUT)/bench/bench_front.o $(OUT)/libvecfs.a
 	$(call say,LD,$@)

@@ -20,7 +20,7 @@ install: all ## PREFIX=/usr/local DESTDIR=
 		$(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
 	$(Q)$(INSTALL) -m 755 $(BIN)/vecfsd $(DESTDIR)$(SBINDIR)/vecfsd
 	$(Q)$(INSTALL) -m 755 cli/mount.vecfs $(DESTDIR)$(helper_dir)/mount.vecfs
-	$(Q)for p in $(CLI_PROGS); do $(INSTALL) -m 755 $(BIN)/$$p $(DESTDIR)$(BINDIR)/$$p || exit 1; done
+	$(Q)for p in $(CLI_PROGS) $(BENCH_PROGS); do $(INSTALL) -m 755 $(BIN)/$$p $(DESTDIR)$(BINDIR)/$$p || exit 1; done
 	$(Q)for m in $(MAN_PAGES); do d=$(DESTDIR)$(MANDIR)/man$${m##*.}; \
 		$(INSTALL) -d $$d && $(INSTALL) -m 644 $$m $$d/ || exit 1; done
 	$(Q)$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)/
@@ -29,6 +29,6 @@ install: all ## PREFIX=/usr/local DESTDIR=
 
 uninstall: ## what 'make install' with the same variables put there
 	rm -f $(DESTDIR)$(SBINDIR)/vecfsd $(DESTDIR)$(helper_dir)/mount.vecfs \
-		$(CLI_PROGS:%=$(DESTDIR)$(BINDIR)/%) $(DESTDIR)$(UNITDIR)/vecfs.service \
+		$(patsubst %,$(DESTDIR)$(BINDIR)/%,$(CLI_PROGS) $(BENCH_PROGS)) $(DESTDIR)$(UNITDIR)/vecfs.service \
 		$(foreach m,$(MAN_PAGES),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(m)))/$(notdir $(m)))
 	rm -rf $(DESTDIR)$(DOCDIR)

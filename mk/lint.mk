@@ -5,7 +5,7 @@
 LINT := $(O)/lint
 C_FILES = $(sort $(shell find lib daemon cli tests fuzz bench -name '*.[ch]'))
 SH_FILES = $(sort $(wildcard demo check .ci/run cli/mount.vecfs scripts/*.sh tests/*/*.sh tests/*/*.bash))
-LINT_SRCS = $(sort $(LIB_SRCS) $(DAEMON_SRCS) $(CLI_COMMON_SRCS) $(CLI_PROGS:%=cli/%.c))
+LINT_SRCS = $(sort $(LIB_SRCS) $(DAEMON_SRCS) $(CLI_COMMON_SRCS) $(CLI_PROGS:%=cli/%.c) $(BENCH_SRCS))
 TEST_SRCS = $(sort $(wildcard tests/*/*.c))
 FUZZ_SRCS = $(FUZZERS:%=fuzz/fuzz_%.c)
 ALL_SRCS = $(LINT_SRCS) $(TEST_SRCS) $(FUZZ_SRCS)

@@ -1,0 +1,175 @@
+/* plot.c - the curves as PNG, by gnuplot.
+ *
+ * Each drawing is a script with its data inside, left beside the PNG: who wants it otherwise edits
+ * that and runs gnuplot again.
+ */
+#include "bench.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+static const struct {
+	const char *name, *label, *color;
+	int point, width;
+} styles[] = {
+	{"library", "vecfs, library", "#c1272d", 7, 3},
+	{"socket", "vecfs, socket", "#e8833a", 9, 2},
+	{"mount", "vecfs, mount", "#eebb44", 11, 2},
+	{"hnswlib", "hnswlib", "#0057a8", 5, 2},
+	{"faiss", "faiss", "#5b8c3a", 13, 2},
+};
+
+static const char *label_of(const char *name)
+{
+	for (size_t i = 0; i < VX_ARRAY_SIZE(styles); i++) {
+		if (strcmp(styles[i].name, name) == 0)
+			return styles[i].label;
+	}
+	return name;
+}
+
+static void style(FILE *f, const char *name)
+{
+	for (size_t i = 0; i < VX_ARRAY_SIZE(styles); i++) {
+		if (strcmp(styles[i].name, name) == 0)
+			fprintf(f, " lc rgb '%s' pt %d ps 1.1 lw %d", styles[i].color,
+				styles[i].point, styles[i].width);
+	}
+}
+
+static FILE *begin(const char *dir, const char *name, const char *what, char *ret, size_t size)
+{
+	snprintf(ret, size, "%s/%s-%s.gp", dir, name, what);
+	FILE *f = fopen(ret, "we");
+	if (f)
+		fprintf(f,
+			"set terminal pngcairo size 1100,720 font 'sans,13' background '#ffffff'\n"
+			"set output '%s-%s.png'\n"
+			"set grid xtics ytics mytics lc rgb '#d8d8d8' lw 1, lc rgb '#eeeeee' lw 1\n"
+			"set border lc rgb '#606060'\nset tics nomirror\n"
+			"set key box opaque spacing 1.25 width 1\n",
+			name, what);
+	return f;
+}
+
+/* Runs gnuplot in 'dir', so that the script's names are plain. */
+static int run(FILE *f, const char *dir, const char *script, struct vx_err *err)
+{
+	const char *base = strrchr(script, '/') + 1;
+	bool bad = ferror(f);
+	int status;
+
+	if (fclose(f) != 0 || bad)
+		return vx_err_set(err, -EIO, "%s: it cannot be written", script);
+	pid_t pid = fork();
+	if (pid < 0)
+		return vx_err_set(err, -errno, "fork: %s", strerror(errno));
+	if (pid == 0) {
+		if (chdir(dir) == 0)
+			execlp("gnuplot", "gnuplot", base, (char *)NULL);
+		_exit(127);
+	}
+	if (waitpid(pid, &status, 0) < 0)
+		return -errno;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return vx_err_set(err, -ENOENT,
+			"gnuplot is not there (Debian: gnuplot-nox); the script is %s", script);
+	return status ? vx_err_set(err, -EIO, "gnuplot failed on %s", script) : 0;
+}
+
+/* Recall on an axis of "nines" 1 - r, so that .99 and .999 are as far apart as .9 and .99. */
+static int plot_recall(const struct results *r, const char *dir, struct vx_err *err)
+{
+	char script[1024];
+	FILE *f = begin(dir, r->set->name, "recall-qps", script, sizeof script);
+	const char *sep = "";
+
+	if (!f)
+		return vx_err_set(err, -errno, "%s: %s", script, strerror(errno));
+	for (unsigned i = 0; i < r->n_engines; i++) {
+		const struct engine *e = r->engines[i];
+		fprintf(f, "$%s << END\n", e->name);
+		for (unsigned p = 1; p < e->npoints; p++)
+			fprintf(f, "%.6f %.2f %u\n", VX_MAX(1 - e->points[p].recall, 0.0002),
+				1 / e->points[p].median, e->points[p].ef);
+		fprintf(f, "END\n");
+	}
+	fprintf(f,
+		"set title \"{/:Bold %s}: %zu × %u, %s, one question at a time, one thread\" "
+		"noenhanced\n"
+		"set xlabel 'recall\\@10'\nset ylabel 'questions per second'\n"
+		"set logscale xy\nset xrange [0.3:0.0005]\nset yrange [*:*]\n"
+		"set xtics ('.70' 0.3, '.80' 0.2, '.90' 0.1, '.95' 0.05, '.98' 0.02, '.99' 0.01, "
+		"'.995' 0.005, '.998' 0.002, '.999' 0.001, '.9995' 0.0005)\n"
+		"set format y '%%.0f'\nset key bottom left\nplot ",
+		r->set->name, r->set->n, r->set->dim, vx_metric_name(r->set->metric));
+	for (unsigned i = 0; i < r->n_engines; i++) {
+		fprintf(f, "%s$%s using 1:2 with linespoints title '%s'", sep, r->engines[i]->name,
+			label_of(r->engines[i]->name));
+		style(f, r->engines[i]->name);
+		sep = ", \\\n     ";
+	}
+	fprintf(f, "\n");
+	return run(f, dir, script, err);
+}
+
+static void growth_data(FILE *f, const struct growth *g, const char *name)
+{
+	fprintf(f, "$%s << END\n", name);
+	for (unsigned i = 0; i < g->n; i++) {
+		for (unsigned j = 0; j < g->at[i].n_engines; j++) {
+			if (strcmp(g->at[i].e[j].name, name) == 0 && g->at[i].e[j].at95_s > 0)
+				fprintf(f, "%zu %.3f %.1f %.3f\n", g->at[i].rows,
+					g->at[i].e[j].at95_s * 1e6, 1 / g->at[i].e[j].at95_s,
+					g->at[i].e[j].build_s);
+		}
+	}
+	fprintf(f, "END\n");
+}
+
+static int plot_growth(const struct results *r, const char *dir, struct vx_err *err)
+{
+	const struct growth *g = &r->growth;
+	const struct growth_point *last = &g->at[g->n - 1];
+	char script[1024];
+	FILE *f = begin(dir, r->set->name, "growth", script, sizeof script);
+
+	if (!f)
+		return vx_err_set(err, -errno, "%s: %s", script, strerror(errno));
+	for (unsigned j = 0; j < last->n_engines; j++)
+		growth_data(f, g, last->e[j].name);
+	fprintf(f,
+		"set multiplot layout 1,2 title \"{/:Bold %s}: growth, recall\\\\@10 = .95, one "
+		"thread\"\n"
+		"set xlabel 'records'\nset logscale x\nset format x '10^{%%T}'\nset key top left\n",
+		r->set->name);
+	for (int col = 2; col <= 3; col++) {
+		fprintf(f, "set ylabel '%s'\n%splot ",
+			col == 2 ? "microseconds per question" : "questions per second",
+			col == 2 ? "set yrange [0:*]\n"
+				 : "set yrange [*:*]\nset logscale y\nset key top right\n");
+		for (unsigned j = 0; j < last->n_engines; j++) {
+			fprintf(f, "%s$%s using 1:%d with linespoints title '%s'",
+				j ? ", \\\n     " : "", last->e[j].name, col,
+				label_of(last->e[j].name));
+			style(f, last->e[j].name);
+		}
+		fprintf(f, "\n");
+	}
+	fprintf(f, "unset multiplot\n");
+	return run(f, dir, script, err);
+}
+
+int plot_all(const struct results *r, const char *dir, struct vx_err *err)
+{
+	if (mkdir(dir, 0777) < 0 && errno != EEXIST)
+		return vx_err_set(err, -errno, "%s: %s", dir, strerror(errno));
+	int rc = plot_recall(r, dir, err);
+	if (rc == 0 && r->growth.n > 1)
+		rc = plot_growth(r, dir, err);
+	return rc;
+}
