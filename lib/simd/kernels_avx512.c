@@ -1,96 +1,79 @@
-/* kernels_avx512.c - 512-bit kernels; the integer dot product is VNNI's vpdpbusd.
+/* kernels_avx512.c - 512-bit kernels; the integer dot products are VNNI's vpdpbusd.
  *
- * Tails use masked loads, which never touch what the mask leaves out.  The many-row kernel takes
- * four rows at a time, so that a piece of the question is loaded once for four
- * and the four reductions become one transposed reduction.
+ * Tails use masked loads, which never touch what the mask leaves out.  Many rows are taken
+ * eight at a time (four, when no more than four are left), so that a piece of the question is
+ * loaded once for all and their reductions become one transposed reduction; where the rows end
+ * within a group the last one is computed again and not stored: cheaper than a loop of
+ * single ones.
+ *
+ * The file is compiled twice: as it is, and from kernels_avx512_popcnt.c with VPOPCNTDQ, which
+ * counts bits in one instruction where a table of nibbles takes seven.
  */
+#define SIMD_BYTES 64
 #include "simd/simd_i.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-static inline __mmask16 tail16(size_t n)
-{
-	return (__mmask16)((1u << n) - 1);
-}
+#include "simd/simd_float.h"
 
-static inline __mmask64 tail64(size_t n)
+static SIMD_INLINE __mmask64 tail64(size_t n)
 {
 	return ((__mmask64)1 << n) - 1; /* n < 64 */
 }
 
-static float l2_f32(const float *a, const float *b, size_t n)
+/* --- reductions ------------------------------------------------------------- */
+/* 128-bit lane i holds four parts of the i-th sum. */
+static SIMD_INLINE __m512i lanes4(__m512i a, __m512i b, __m512i c, __m512i d)
 {
-	__m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
-	size_t i = 0;
+	__m512i ab = _mm512_add_epi32(
+		_mm512_shuffle_i64x2(a, b, 0x44), _mm512_shuffle_i64x2(a, b, 0xee));
+	__m512i cd = _mm512_add_epi32(
+		_mm512_shuffle_i64x2(c, d, 0x44), _mm512_shuffle_i64x2(c, d, 0xee));
 
-	for (; i + 64 <= n; i += 64) {
-		__m512 d0 = _mm512_sub_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-		__m512 d1 = _mm512_sub_ps(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16));
-		__m512 d2 = _mm512_sub_ps(_mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32));
-		__m512 d3 = _mm512_sub_ps(_mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48));
-		s0 = _mm512_fmadd_ps(d0, d0, s0);
-		s1 = _mm512_fmadd_ps(d1, d1, s1);
-		s2 = _mm512_fmadd_ps(d2, d2, s2);
-		s3 = _mm512_fmadd_ps(d3, d3, s3);
-	}
-	for (; i + 16 <= n; i += 16) {
-		__m512 d = _mm512_sub_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-		s0 = _mm512_fmadd_ps(d, d, s0);
-	}
-	if (i < n) {
-		__mmask16 m = tail16(n - i);
-		__m512 d = _mm512_sub_ps(
-			_mm512_maskz_loadu_ps(m, a + i), _mm512_maskz_loadu_ps(m, b + i));
-		s1 = _mm512_fmadd_ps(d, d, s1);
-	}
-	return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
+	return _mm512_add_epi32(
+		_mm512_shuffle_i64x2(ab, cd, 0x88), _mm512_shuffle_i64x2(ab, cd, 0xdd));
 }
 
-static float dot_f32(const float *a, const float *b, size_t n)
+static SIMD_INLINE __m128i sums4(const __m512i *s)
 {
-	__m512 s0 = _mm512_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
-	size_t i = 0;
+	const __m512i pick = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+	__m512i x = lanes4(s[0], s[1], s[2], s[3]);
 
-	for (; i + 64 <= n; i += 64) {
-		s0 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s0);
-		s1 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16), s1);
-		s2 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32), s2);
-		s3 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48), s3);
-	}
-	for (; i + 16 <= n; i += 16)
-		s0 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s0);
-	if (i < n) {
-		__mmask16 m = tail16(n - i);
-		s1 = _mm512_fmadd_ps(
-			_mm512_maskz_loadu_ps(m, a + i), _mm512_maskz_loadu_ps(m, b + i), s1);
-	}
-	return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
+	x = _mm512_add_epi32(x, _mm512_shuffle_epi32(x, _MM_PERM_BADC));
+	x = _mm512_add_epi32(x, _mm512_shuffle_epi32(x, _MM_PERM_CDAB));
+	return _mm512_castsi512_si128(_mm512_permutexvar_epi32(pick, x));
 }
 
-static float dot_norm_f32(const float *a, const float *b, size_t n, float *ret_bb)
+static SIMD_INLINE __m256i sums8(const __m512i *s)
 {
-	__m512 s0 = _mm512_setzero_ps(), s1 = s0, t0 = s0, t1 = s0;
-	size_t i = 0;
+	const __m512i pick = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13);
+	__m512i x = lanes4(s[0], s[1], s[2], s[3]), y = lanes4(s[4], s[5], s[6], s[7]);
+	__m512i z = _mm512_add_epi32(_mm512_unpacklo_epi32(x, y), _mm512_unpackhi_epi32(x, y));
 
-	for (; i + 32 <= n; i += 32) {
-		__m512 b0 = _mm512_loadu_ps(b + i), b1 = _mm512_loadu_ps(b + i + 16);
-		s0 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), b0, s0);
-		s1 = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16), b1, s1);
-		t0 = _mm512_fmadd_ps(b0, b0, t0);
-		t1 = _mm512_fmadd_ps(b1, b1, t1);
-	}
-	for (; i < n; i += 16) {
-		__mmask16 m = n - i < 16 ? tail16(n - i) : (__mmask16)0xffff;
-		__m512 b0 = _mm512_maskz_loadu_ps(m, b + i);
-		s0 = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, a + i), b0, s0);
-		t0 = _mm512_fmadd_ps(b0, b0, t0);
-	}
-	*ret_bb = _mm512_reduce_add_ps(_mm512_add_ps(t0, t1));
-	return _mm512_reduce_add_ps(_mm512_add_ps(s0, s1));
+	z = _mm512_add_epi32(z, _mm512_shuffle_epi32(z, _MM_PERM_BADC));
+	return _mm512_castsi512_si256(_mm512_permutexvar_epi32(pick, z));
 }
 
-static inline int32_t dot1(const uint8_t *row, const int8_t *q, size_t n)
+/* The first nret of the R (4 or 8) sums. */
+static SIMD_INLINE void store_sums(const __m512i *s, const size_t R, int32_t *ret, size_t nret)
+{
+	__mmask8 m = (__mmask8)(nret >= R ? 0xff : (1u << nret) - 1);
+
+	if (R == 8)
+		_mm256_mask_storeu_epi32(ret, m, sums8(s));
+	else
+		_mm_mask_storeu_epi32(ret, m, sums4(s));
+}
+
+static SIMD_INLINE void fetch(const uint8_t *const *later, size_t j, size_t at)
+{
+	if (later)
+		__builtin_prefetch(later[j] + at, 0, 3);
+}
+
+/* --- 8-bit codes ---------------------------------------------------------------- */
+static int32_t dot_u8i8(const uint8_t *row, const int8_t *q, size_t n)
 {
 	__m512i s0 = _mm512_setzero_si512(), s1 = s0;
 	size_t i = 0;
@@ -114,96 +97,424 @@ static inline int32_t dot1(const uint8_t *row, const int8_t *q, size_t n)
 	return _mm512_reduce_add_epi32(_mm512_add_epi32(s0, s1));
 }
 
-static int32_t dot_u8i8(const uint8_t *row, const int8_t *q, size_t n)
+static SIMD_INLINE void u8_tile(const size_t R, const void *question, size_t n,
+	const uint8_t *const *rows, const uint8_t *const *later, int32_t *ret, size_t nret)
 {
-	return dot1(row, q, n);
-}
-
-static inline __m128i fold(__m512i v)
-{
-	__m256i h = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
-	return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-}
-
-/* Four sums of four vectors, in the lanes of one. */
-static inline __m128i reduce4(__m512i a, __m512i b, __m512i c, __m512i d)
-{
-	__m128i ab = _mm_hadd_epi32(fold(a), fold(b));
-	__m128i cd = _mm_hadd_epi32(fold(c), fold(d));
-
-	return _mm_hadd_epi32(ab, cd);
-}
-
-static inline void dot4(const int8_t *q, size_t n, const uint8_t *const *r, int32_t *ret)
-{
-	__m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-	const uint8_t *r0 = r[0], *r1 = r[1], *r2 = r[2], *r3 = r[3];
+	const int8_t *q = question;
+	__m512i s[8];
 	size_t i = 0;
 
+	SIMD_UNROLL
+	for (size_t j = 0; j < R; j++)
+		s[j] = _mm512_setzero_si512();
 	for (; i + 64 <= n; i += 64) {
 		__m512i x = _mm512_loadu_si512(q + i);
-		a = _mm512_dpbusd_epi32(a, _mm512_loadu_si512(r0 + i), x);
-		b = _mm512_dpbusd_epi32(b, _mm512_loadu_si512(r1 + i), x);
-		c = _mm512_dpbusd_epi32(c, _mm512_loadu_si512(r2 + i), x);
-		d = _mm512_dpbusd_epi32(d, _mm512_loadu_si512(r3 + i), x);
+		SIMD_UNROLL
+		for (size_t j = 0; j < R; j++) {
+			fetch(later, j, i);
+			s[j] = _mm512_dpbusd_epi32(s[j], _mm512_loadu_si512(rows[j] + i), x);
+		}
 	}
 	if (i < n) {
 		__mmask64 m = tail64(n - i);
 		__m512i x = _mm512_maskz_loadu_epi8(m, q + i);
-		a = _mm512_dpbusd_epi32(a, _mm512_maskz_loadu_epi8(m, r0 + i), x);
-		b = _mm512_dpbusd_epi32(b, _mm512_maskz_loadu_epi8(m, r1 + i), x);
-		c = _mm512_dpbusd_epi32(c, _mm512_maskz_loadu_epi8(m, r2 + i), x);
-		d = _mm512_dpbusd_epi32(d, _mm512_maskz_loadu_epi8(m, r3 + i), x);
+		SIMD_UNROLL
+		for (size_t j = 0; j < R; j++) {
+			fetch(later, j, i);
+			s[j] = _mm512_dpbusd_epi32(
+				s[j], _mm512_maskz_loadu_epi8(m, rows[j] + i), x);
+		}
 	}
-	_mm_storeu_si128((__m128i *)ret, reduce4(a, b, c, d));
+	store_sums(s, R, ret, nret);
+}
+
+/* Q questions against four rows. */
+static SIMD_INLINE void u8_block_tile(const size_t Q, const int8_t *q, size_t q_stride,
+	const uint8_t *const *rows, size_t n, int32_t *ret, size_t ret_stride, size_t nret)
+{
+	__m512i s[TILE_Q][4];
+	size_t k = 0;
+
+	SIMD_UNROLL
+	for (size_t i = 0; i < Q; i++) {
+		SIMD_UNROLL
+		for (size_t j = 0; j < 4; j++)
+			s[i][j] = _mm512_setzero_si512();
+	}
+	for (; k < n; k += 64) {
+		__mmask64 m = n - k < 64 ? tail64(n - k) : ~(__mmask64)0;
+		__m512i x[TILE_Q];
+		SIMD_UNROLL
+		for (size_t i = 0; i < Q; i++)
+			x[i] = _mm512_maskz_loadu_epi8(m, q + i * q_stride + k);
+		SIMD_UNROLL
+		for (size_t j = 0; j < 4; j++) {
+			__m512i r = _mm512_maskz_loadu_epi8(m, rows[j] + k);
+			SIMD_UNROLL
+			for (size_t i = 0; i < Q; i++)
+				s[i][j] = _mm512_dpbusd_epi32(s[i][j], r, x[i]);
+		}
+	}
+	SIMD_UNROLL
+	for (size_t i = 0; i < Q; i++)
+		store_sums(s[i], 4, ret + i * ret_stride, nret);
+}
+
+static void dot_u8i8_block(
+	const struct simd_block *b, const int8_t *qs, const uint8_t *rows, int32_t *ret)
+{
+	size_t r_step = VX_ALIGN_UP(BLOCK_ROWS_BYTES / (b->n + 1) + 1, 4);
+	const uint8_t *r[4];
+
+	for (size_t r0 = 0; r0 < b->nrows; r0 += r_step) {
+		size_t r1 = VX_MIN(b->nrows, r0 + r_step);
+		for (size_t i = 0; i < b->nq; i += TILE_Q) {
+			const int8_t *q = qs + i * b->q_stride;
+			for (size_t j = r0; j < r1; j += 4) {
+				int32_t *to = ret + i * b->ret_stride + j;
+				for (size_t t = 0; t < 4; t++)
+					r[t] = rows + VX_MIN(j + t, r1 - 1) * b->row_stride;
+#define U8_TILE(Q) u8_block_tile(Q, q, b->q_stride, r, b->n, to, b->ret_stride, r1 - j)
+				switch (VX_MIN(TILE_Q, b->nq - i)) {
+				case 6:
+					U8_TILE(6);
+					break;
+				case 5:
+					U8_TILE(5);
+					break;
+				case 4:
+					U8_TILE(4);
+					break;
+				case 3:
+					U8_TILE(3);
+					break;
+				case 2:
+					U8_TILE(2);
+					break;
+				default:
+					U8_TILE(1);
+				}
+#undef U8_TILE
+			}
+		}
+	}
+}
+
+/* --- 4-bit codes ---------------------------------------------------------------- */
+/* The 64 components of a last piece of 32 bytes. */
+static SIMD_INLINE __m512i u4_half(const uint8_t *p)
+{
+	__m256i r = _mm256_loadu_si256((const __m256i *)p);
+	__m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(r), _mm256_srli_epi16(r, 4), 1);
+
+	return _mm512_and_si512(w, _mm512_set1_epi8(15));
+}
+
+static SIMD_INLINE void u4_tile(const size_t R, const void *question, size_t n,
+	const uint8_t *const *rows, const uint8_t *const *later, int32_t *ret, size_t nret)
+{
+	const __m512i low = _mm512_set1_epi8(15);
+	const int8_t *q = question;
+	__m512i s[8];
+	size_t i = 0;
+
+	SIMD_UNROLL
+	for (size_t j = 0; j < R; j++)
+		s[j] = _mm512_setzero_si512();
+	for (; i + 128 <= n; i += 128) {
+		__m512i x = _mm512_loadu_si512(q + i), y = _mm512_loadu_si512(q + i + 64);
+		SIMD_UNROLL
+		for (size_t j = 0; j < R; j++) {
+			fetch(later, j, i / 2);
+			__m512i r = _mm512_loadu_si512(rows[j] + i / 2);
+			s[j] = _mm512_dpbusd_epi32(s[j], _mm512_and_si512(r, low), x);
+			r = _mm512_and_si512(_mm512_srli_epi16(r, 4), low);
+			s[j] = _mm512_dpbusd_epi32(s[j], r, y);
+		}
+	}
+	if (i < n) {
+		__m512i x = _mm512_loadu_si512(q + i);
+		SIMD_UNROLL
+		for (size_t j = 0; j < R; j++) {
+			fetch(later, j, i / 2);
+			s[j] = _mm512_dpbusd_epi32(s[j], u4_half(rows[j] + i / 2), x);
+		}
+	}
+	store_sums(s, R, ret, nret);
+}
+
+static int32_t dot_u4i8(const uint8_t *row, const int8_t *q, size_t n)
+{
+	const __m512i low = _mm512_set1_epi8(15);
+	__m512i s = _mm512_setzero_si512(), t = s;
+	size_t i = 0;
+
+	for (; i + 128 <= n; i += 128) {
+		__m512i r = _mm512_loadu_si512(row + i / 2);
+		s = _mm512_dpbusd_epi32(s, _mm512_and_si512(r, low), _mm512_loadu_si512(q + i));
+		r = _mm512_and_si512(_mm512_srli_epi16(r, 4), low);
+		t = _mm512_dpbusd_epi32(t, r, _mm512_loadu_si512(q + i + 64));
+	}
+	if (i < n)
+		s = _mm512_dpbusd_epi32(s, u4_half(row + i / 2), _mm512_loadu_si512(q + i));
+	return _mm512_reduce_add_epi32(_mm512_add_epi32(s, t));
+}
+
+/* --- 1-bit codes ---------------------------------------------------------------- */
+/* Bits of each byte. */
+static SIMD_INLINE __m512i count_bytes(__m512i x)
+{
+	const __m512i low = _mm512_set1_epi8(15);
+	const __m512i table = _mm512_broadcast_i32x4(
+		_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+
+	return _mm512_add_epi8(_mm512_shuffle_epi8(table, _mm512_and_si512(x, low)),
+		_mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(x, 4), low)));
+}
+
+/* Bits of each 64-bit word. */
+static SIMD_INLINE __m512i count_words(__m512i x)
+{
+#if defined(__AVX512VPOPCNTDQ__)
+	return _mm512_popcnt_epi64(x);
+#else
+	return _mm512_sad_epu8(count_bytes(x), _mm512_setzero_si512());
+#endif
+}
+
+/* 8 d + 4 c + 2 b + a of the counts with four planes, for each 64-bit word. */
+static SIMD_INLINE __m512i count_planes(__m512i r, const __m512i *p)
+{
+#if defined(__AVX512VPOPCNTDQ__)
+	__m512i s = _mm512_slli_epi64(_mm512_popcnt_epi64(_mm512_and_si512(r, p[3])), 1);
+	s = _mm512_add_epi64(s, _mm512_popcnt_epi64(_mm512_and_si512(r, p[2])));
+	s = _mm512_slli_epi64(s, 1);
+	s = _mm512_add_epi64(s, _mm512_popcnt_epi64(_mm512_and_si512(r, p[1])));
+	s = _mm512_slli_epi64(s, 1);
+	return _mm512_add_epi64(s, _mm512_popcnt_epi64(_mm512_and_si512(r, p[0])));
+#else
+	/* A byte holds up to 8 * 15. */
+	__m512i s = count_bytes(_mm512_and_si512(r, p[3]));
+	s = _mm512_add_epi8(_mm512_add_epi8(s, s), count_bytes(_mm512_and_si512(r, p[2])));
+	s = _mm512_add_epi8(_mm512_add_epi8(s, s), count_bytes(_mm512_and_si512(r, p[1])));
+	s = _mm512_add_epi8(_mm512_add_epi8(s, s), count_bytes(_mm512_and_si512(r, p[0])));
+	return _mm512_sad_epu8(s, _mm512_setzero_si512());
+#endif
+}
+
+static SIMD_INLINE __mmask64 piece_mask(size_t bytes, size_t i)
+{
+	return bytes - i < 64 ? tail64(bytes - i) : ~(__mmask64)0;
+}
+
+static SIMD_INLINE void hamming_tile(const size_t R, const void *question, size_t bytes,
+	const uint8_t *const *rows, const uint8_t *const *later, int32_t *ret, size_t nret)
+{
+	const uint8_t *q = question;
+	__m512i s[8];
+
+	SIMD_UNROLL
+	for (size_t j = 0; j < R; j++)
+		s[j] = _mm512_setzero_si512();
+	for (size_t i = 0; i < bytes; i += 64) {
+		__mmask64 m = piece_mask(bytes, i);
+		__m512i x = _mm512_maskz_loadu_epi8(m, q + i);
+		SIMD_UNROLL
+		for (size_t j = 0; j < R; j++) {
+			fetch(later, j, i);
+			__m512i r = _mm512_maskz_loadu_epi8(m, rows[j] + i);
+			s[j] = _mm512_add_epi64(s[j], count_words(_mm512_xor_si512(r, x)));
+		}
+	}
+	store_sums(s, R, ret, nret);
+}
+
+static int32_t hamming(const uint8_t *row, const uint8_t *q, size_t bytes)
+{
+	__m512i s = _mm512_setzero_si512();
+
+	for (size_t i = 0; i < bytes; i += 64) {
+		__mmask64 m = piece_mask(bytes, i);
+		__m512i r = _mm512_maskz_loadu_epi8(m, row + i);
+		r = _mm512_xor_si512(r, _mm512_maskz_loadu_epi8(m, q + i));
+		s = _mm512_add_epi64(s, count_words(r));
+	}
+	return (int32_t)_mm512_reduce_add_epi64(s);
+}
+
+static SIMD_INLINE void planes_tile(const size_t R, const void *planes, size_t bytes,
+	const uint8_t *const *rows, const uint8_t *const *later, int32_t *ret, size_t nret)
+{
+	const uint8_t *q = planes;
+	__m512i s[8];
+
+	SIMD_UNROLL
+	for (size_t j = 0; j < R; j++)
+		s[j] = _mm512_setzero_si512();
+	for (size_t i = 0; i < bytes; i += 64) {
+		__mmask64 m = piece_mask(bytes, i);
+		__m512i p[SIMD_PLANES];
+		SIMD_UNROLL
+		for (size_t t = 0; t < SIMD_PLANES; t++)
+			p[t] = _mm512_maskz_loadu_epi8(m, q + t * bytes + i);
+		SIMD_UNROLL
+		for (size_t j = 0; j < R; j++) {
+			fetch(later, j, i);
+			__m512i r = _mm512_maskz_loadu_epi8(m, rows[j] + i);
+			s[j] = _mm512_add_epi64(s[j], count_planes(r, p));
+		}
+	}
+	store_sums(s, R, ret, nret);
+}
+
+/* Rows of 16 bytes: the four planes are one register, a row is repeated four times. */
+static SIMD_INLINE void planes_tile_16(const size_t R, const void *planes,
+	const uint8_t *const *rows, const uint8_t *const *later, int32_t *ret, size_t nret)
+{
+	const __m512i weight = _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3);
+	const __m512i p = _mm512_loadu_si512(planes);
+	__m512i s[8];
+
+	SIMD_UNROLL
+	for (size_t j = 0; j < R; j++) {
+		fetch(later, j, 0);
+		__m512i r = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)rows[j]));
+		s[j] = _mm512_sllv_epi64(count_words(_mm512_and_si512(r, p)), weight);
+	}
+	store_sums(s, R, ret, nret);
+}
+
+static int32_t dot_u1u4(const uint8_t *row, const uint8_t *planes, size_t bytes)
+{
+	__m512i s = _mm512_setzero_si512();
+
+	for (size_t i = 0; i < bytes; i += 64) {
+		__mmask64 m = piece_mask(bytes, i);
+		__m512i p[SIMD_PLANES];
+		SIMD_UNROLL
+		for (size_t t = 0; t < SIMD_PLANES; t++)
+			p[t] = _mm512_maskz_loadu_epi8(m, planes + t * bytes + i);
+		s = _mm512_add_epi64(s, count_planes(_mm512_maskz_loadu_epi8(m, row + i), p));
+	}
+	return (int32_t)_mm512_reduce_add_epi64(s);
+}
+
+/* --- one question, rows anywhere ------------------------------------------------ */
+enum tile_kind { TILE_U8, TILE_U4, TILE_HAMMING, TILE_PLANES, TILE_PLANES_16 };
+
+/* R rows against q; 'later', where not NULL, are as many rows to fetch on the way. */
+static SIMD_INLINE void tile_rows(enum tile_kind kind, const size_t R, const void *q, size_t n,
+	const uint8_t *const *rows, const uint8_t *const *later, int32_t *ret, size_t nret)
+{
+	switch (kind) {
+	case TILE_U8:
+		u8_tile(R, q, n, rows, later, ret, nret);
+		break;
+	case TILE_U4:
+		u4_tile(R, q, n, rows, later, ret, nret);
+		break;
+	case TILE_HAMMING:
+		hamming_tile(R, q, n, rows, later, ret, nret);
+		break;
+	case TILE_PLANES:
+		planes_tile(R, q, n, rows, later, ret, nret);
+		break;
+	case TILE_PLANES_16:
+		planes_tile_16(R, q, rows, later, ret, nret);
+	}
+}
+
+static SIMD_INLINE void rows_many(enum tile_kind kind, const void *q, size_t n, size_t bytes,
+	const uint8_t *const *rows, size_t count, int32_t *ret)
+{
+	size_t ahead = simd_rows_ahead(bytes), i = 0;
+	const uint8_t *group[8];
+
+	for (size_t j = 0; j < ahead && j < count; j++)
+		simd_prefetch_row(rows[j], bytes);
+	for (; i + ahead < count && i + 8 <= count; i += 8) {
+		const uint8_t *const *later = rows + i + ahead;
+		if (i + ahead + 8 > count) {
+			for (size_t j = 0; j < 8; j++)
+				group[j] = rows[VX_MIN(i + ahead + j, count - 1)];
+			later = group;
+		}
+		tile_rows(kind, 8, q, n, rows + i, later, ret + i, 8);
+	}
+	for (; i + 8 <= count; i += 8)
+		tile_rows(kind, 8, q, n, rows + i, NULL, ret + i, 8);
+	if (i == count)
+		return;
+	for (size_t j = 0; j < 8; j++)
+		group[j] = rows[VX_MIN(i + j, count - 1)];
+	if (count - i > 4)
+		tile_rows(kind, 8, q, n, group, NULL, ret + i, count - i);
+	else
+		tile_rows(kind, 4, q, n, group, NULL, ret + i, count - i);
 }
 
 static void dot_u8i8_many(
 	const int8_t *q, size_t n, const uint8_t *const *rows, size_t count, int32_t *ret)
 {
-	size_t ahead = VX_ALIGN_UP(simd_rows_ahead(n), 4), i = 0;
+	rows_many(TILE_U8, q, n, n, rows, count, ret);
+}
 
-	for (size_t j = 0; j < ahead && j < count; j++)
-		simd_prefetch_row(rows[j], n);
-	for (; i + 4 <= count; i += 4) {
-		for (size_t j = i + ahead; j < i + ahead + 4 && j < count; j++)
-			simd_prefetch_row(rows[j], n);
-		dot4(q, n, rows + i, ret + i);
+static void dot_u4i8_many(
+	const int8_t *q, size_t n, const uint8_t *const *rows, size_t count, int32_t *ret)
+{
+	rows_many(TILE_U4, q, n, n / 2, rows, count, ret);
+}
+
+static void hamming_many(
+	const uint8_t *q, size_t bytes, const uint8_t *const *rows, size_t count, int32_t *ret)
+{
+	rows_many(TILE_HAMMING, q, bytes, bytes, rows, count, ret);
+}
+
+static void dot_u1u4_many(
+	const uint8_t *planes, size_t bytes, const uint8_t *const *rows, size_t count, int32_t *ret)
+{
+	if (bytes == 16)
+		rows_many(TILE_PLANES_16, planes, bytes, bytes, rows, count, ret);
+	else
+		rows_many(TILE_PLANES, planes, bytes, bytes, rows, count, ret);
+}
+
+/* --- packing ------------------------------------------------------------------- */
+static void pack_signs(const float *v, size_t n, uint8_t *ret, size_t bytes)
+{
+	const __m512 zero = _mm512_setzero_ps();
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16) {
+		__mmask16 m = _mm512_cmp_ps_mask(_mm512_loadu_ps(v + i), zero, _CMP_GT_OQ);
+		memcpy(ret + i / 8, &m, sizeof m);
 	}
-	for (; i < count; i++)
-		ret[i] = dot1(rows[i], q, n);
+	simd_c_pack_signs(v, i, n, ret, bytes);
 }
 
-static int32_t flip_u8(const uint8_t *row, int8_t *ret, size_t n)
+static void pack_planes(const uint8_t *codes, size_t n, uint8_t *ret, size_t bytes)
 {
-	return simd_c_flip_u8(row, ret, n);
+	size_t i = 0;
+
+	for (; i + 64 <= n; i += 64) {
+		__m512i x = _mm512_loadu_si512(codes + i);
+		for (size_t p = 0; p < SIMD_PLANES; p++) {
+			__mmask64 m = _mm512_test_epi8_mask(x, _mm512_set1_epi8((char)(1 << p)));
+			memcpy(ret + p * bytes + i / 8, &m, sizeof m);
+		}
+	}
+	simd_c_pack_planes(codes, i, n, ret, bytes);
 }
 
-static int64_t quantise_f32(const float *v, size_t n, float inv, int8_t *ret, int32_t *ret_sum)
-{
-	return simd_c_quantise_f32(v, n, inv, ret, ret_sum);
-}
-
-static float max_abs_f32(const float *v, size_t n)
-{
-	return simd_c_max_abs_f32(v, n);
-}
-
-static void hadamard_f32(float *v, const float *sign, size_t n)
-{
-	simd_c_hadamard_f32(v, sign, n);
-}
-
+#if defined(__AVX512VPOPCNTDQ__)
 const struct simd_kernels simd_avx512 = {
 	.name = "avx512",
-	.l2_f32 = l2_f32,
-	.dot_f32 = dot_f32,
-	.dot_norm_f32 = dot_norm_f32,
-	.dot_u8i8 = dot_u8i8,
-	.dot_u8i8_many = dot_u8i8_many,
-	.flip_u8 = flip_u8,
-	.quantise_f32 = quantise_f32,
-	.max_abs_f32 = max_abs_f32,
-	.hadamard_f32 = hadamard_f32,
+#else
+const struct simd_kernels simd_avx512_vnni = {
+	.name = "avx512-vnni",
+#endif
+	SIMD_FLOAT_MEMBERS,
+	SIMD_CODE_MEMBERS,
 };
 #endif

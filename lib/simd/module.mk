@@ -1,11 +1,16 @@
-LIB_SRCS += $(addprefix lib/simd/,simd.c kernels_scalar.c kernels_sse4.c kernels_avx2.c \
-	kernels_avx512.c kernels_neon.c)
+SIMD_SRCS := $(addprefix lib/simd/,simd.c kernels_scalar.c kernels_sse4.c kernels_avx2.c \
+	kernels_avx512.c kernels_avx512_popcnt.c kernels_neon.c)
+LIB_SRCS += $(SIMD_SRCS)
 
+# Products and sums of the float kernels may be fused where the CPU can: the rounding that it saves is
+# within their error bound.
+SIMD_CFLAGS := -O3 -ffp-contract=fast
 # Only these files may use more than the ABI's floor: simd.c asks the CPU before it calls them.
 ifeq ($(shell uname -m),x86_64)
-CFLAGS_lib_simd_kernels_sse4 := -O3 -msse4.1
-CFLAGS_lib_simd_kernels_avx2 := -O3 -mavx2 -mfma
-CFLAGS_lib_simd_kernels_avx512 := -O3 -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl \
-	-mavx512vnni
-CFLAGS_lib_simd_kernels_neon := -O3 -Wno-undef
+CFLAGS_lib_simd_kernels_sse4 := $(SIMD_CFLAGS) -msse4.1
+CFLAGS_lib_simd_kernels_avx2 := $(SIMD_CFLAGS) -mavx2 -mfma -mf16c
+CFLAGS_lib_simd_kernels_avx512 := $(SIMD_CFLAGS) -mavx2 -mfma -mf16c -mavx512f -mavx512bw \
+	-mavx512dq -mavx512vl -mavx512vnni
+CFLAGS_lib_simd_kernels_avx512_popcnt := $(CFLAGS_lib_simd_kernels_avx512) -mavx512vpopcntdq
 endif
+CFLAGS_lib_simd_kernels_neon := $(SIMD_CFLAGS) -Wno-undef

@@ -6,6 +6,9 @@
  */
 #include "simd/simd.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,16 +32,29 @@ static bool has_sse4(void)
 	return __builtin_cpu_supports("sse4.1");
 }
 
-static bool has_avx2(void)
+/* The compilers' probe has no word for the conversion of halves: leaf 1, ecx, bit 29. */
+static bool has_f16c(void)
 {
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
 }
 
-static bool has_avx512(void)
+static bool has_avx2(void)
+{
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+
+static bool has_avx512_vnni(void)
 {
 	return has_avx2() && __builtin_cpu_supports("avx512f") &&
 	       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
 	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+static bool has_avx512(void)
+{
+	return has_avx512_vnni() && __builtin_cpu_supports("avx512vpopcntdq");
 }
 
 static const struct variant variants[] = {
@@ -46,6 +62,7 @@ static const struct variant variants[] = {
 	{&simd_neon, has_always, true},
 	{&simd_sse4, has_sse4, false},
 	{&simd_avx2, has_avx2, false},
+	{&simd_avx512_vnni, has_avx512_vnni, false},
 	{&simd_avx512, has_avx512, false},
 };
 #elif defined(__aarch64__)

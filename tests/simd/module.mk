@@ -1,1 +1,3 @@
-TESTS += simd/test_kernels
+SIMD_TESTS := test_kernels test_shapes test_half test_codes
+TESTS += $(SIMD_TESTS:%=simd/%)
+TEST_COMMON_simd += tests/simd/common.c

@@ -1,0 +1,2 @@
+/* kernels_avx512_popcnt.c - the 512-bit kernels once more, for CPUs that have VPOPCNTDQ too. */
+#include "simd/kernels_avx512.c"
