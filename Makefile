@@ -68,7 +68,7 @@ include $(foreach m,$(MODULES),$(wildcard lib/$(m)/module.mk))
 include $(wildcard proto/module.mk daemon/module.mk cli/module.mk)
 include $(foreach m,$(MODULES),$(wildcard tests/$(m)/module.mk))
 include $(wildcard tests/module.mk tests/daemon/module.mk tests/mount/module.mk \
-	tests/cli/module.mk fuzz/module.mk bench/module.mk man/module.mk)
+	tests/cli/module.mk fuzz/module.mk bench/module.mk bench/kernels.mk man/module.mk)
 
 LIB := $(OUT)/libvecfs.a
 LIB_OBJS := $(LIB_SRCS:%.c=$(OUT)/%.o) $(GEN_SRCS:%.c=%.o)
@@ -131,11 +131,11 @@ dist: ## a source archive of the last commit
 clean: ## remove the build directory
 	rm -rf $(O)
 
-include mk/check.mk mk/fuzz.mk mk/install.mk mk/lint.mk
+include mk/check.mk mk/neon.mk mk/fuzz.mk mk/install.mk mk/lint.mk
 
 help: ## this text
 	@printf 'make [VARIANT=release|debug|asan|tsan|cov|fuzz] [O=build] [V=1] [WERROR=1] TARGET\n\n'
-	@sed -n 's/^\([a-z-]*\):[^=].*## /\1\t/p' Makefile mk/*.mk $(wildcard */module.mk) | \
+	@sed -n 's/^\([a-z-]*\):[^=].*## /\1\t/p' Makefile mk/*.mk $(wildcard */module.mk bench/kernels.mk) | \
 		awk -F '\t' '{ printf "  %-22s %s\n", $$1, $$2 }'
 
 -include $(LIB_OBJS:.o=.d) $(DAEMON_OBJS:.o=.d) $(CLI_COMMON_OBJS:.o=.d) \

@@ -44,7 +44,7 @@ tests: $(TEST_BINS) ## build the C tests
 
 check: ## every test: lint, unit tests, mount, tools, fuzzers, sanitizers
 	+$(Q)MAKE="$(MAKE)" scripts/check-all.sh $(O) all tests lint check-store check-search \
-		check-tools check-mount fuzz-short check-sanitize-short
+		check-neon check-tools check-mount fuzz-short check-sanitize-short
 
 check-store: $(call bins_of,$(CHECK_STORE)) ## log, Raft, store, catalog
 	$(call check_modules,$(CHECK_STORE))
