@@ -6,7 +6,7 @@
  * costs no locks.
  *
  * Upkeep is done by whichever linking thread finds it due, while the others go on linking:
- * measuring the default ef (measure.c) as the graph grows, and, when the tail has run empty and the
+ * measuring the recall (measure.c) as the graph grows, and, when the tail has run empty and the
  * graph has grown by a sixteenth, making every slot reachable (check.c).
  */
 #include <math.h>
@@ -18,9 +18,6 @@
 #define ROW_LOCKS        1024u
 #define ARENA_FIRST_SIZE 1024u
 #define ARENA_MAX_SIZE   (256u << 10)
-
-/* Until the graph is large enough to be measured. */
-#define EF_DEFAULT 64u
 
 static struct vx_mutex row_locks[ROW_LOCKS];
 static pthread_once_t row_locks_once = PTHREAD_ONCE_INIT;
@@ -106,8 +103,8 @@ void hnsw_clear(struct hnsw *h)
 	h->nupper = 0;
 	h->upper_bytes = 0;
 	h->audited = 0;
-	h->measured = 0;
-	h->ef_default = EF_DEFAULT;
+	h->measured = h->measured_dead = h->coarse = h->looked = 0;
+	recall_reset(&h->recall);
 }
 
 static int hnsw_init(struct index *ix, uint32_t *ret_extra)
@@ -122,7 +119,7 @@ static int hnsw_init(struct index *ix, uint32_t *ret_extra)
 	h->m0 = 2 * ix->p.m;
 	h->efc = ix->p.ef_construction;
 	h->level_mult = 1.0 / log((double)h->m);
-	h->ef_default = EF_DEFAULT;
+	recall_init(&h->recall);
 	ix->impl = h;
 	*ret_extra = VX_ALIGN_UP(h->m0 * (uint32_t)sizeof(uint32_t), 64u);
 	return 0;
@@ -136,6 +133,7 @@ static void hnsw_release(struct index *ix)
 		return;
 	hnsw_clear(h);
 	vx_mutex_release(&h->grow);
+	recall_release(&h->recall);
 	free(h);
 	ix->impl = NULL;
 }
@@ -156,28 +154,24 @@ static void hnsw_settle(struct index *ix, struct scratch *sc, bool idle)
 {
 	struct hnsw *h = hnsw_of(ix);
 
-	if (!hnsw_measure_due(ix) && !(idle && repair_due(ix)))
+	if (!idle || !repair_due(ix))
 		return;
 	/* Partner: the store below; whoever comes meanwhile goes on linking. */
 	if (__atomic_exchange_n(&h->upkeep, 1, __ATOMIC_ACQUIRE))
 		return;
-	if (hnsw_measure_due(ix))
-		hnsw_measure(ix, sc);
-	if (idle && repair_due(ix))
+	if (repair_due(ix))
 		(void)hnsw_repair(ix, sc); /* without memory the next time will do */
 	__atomic_store_n(&h->upkeep, 0, __ATOMIC_RELEASE);
 }
 
-static uint32_t hnsw_default_ef(const struct index *ix, uint32_t k)
+static void hnsw_plan(const struct index *ix, double recall, uint32_t k, struct recall_plan *ret)
 {
-	uint32_t ef = ix_load(&hnsw_of(ix)->ef_default);
+	recall_plan(&hnsw_of(ix)->recall, recall, k, ix_load(&ix->linked), ret);
+}
 
-	/* The largest inner products are the same few long vectors for most questions, so the
-	 * sample is too kind to the rest: what a filter leaves lies off the well-trodden paths. */
-	if (ix->p.metric == VX_IP)
-		ef *= 2;
-	/* Measured for ten neighbours; more of them need a pool that reaches past the last. */
-	return k <= 10 ? ef : VX_MAX(ef, k + k / 4 + ef / 2);
+static void hnsw_recall(const struct index *ix, struct recall_measure *ret)
+{
+	recall_get(&hnsw_of(ix)->recall, ret);
 }
 
 static void hnsw_stat(const struct index *ix, struct index_stats *st)
@@ -186,7 +180,9 @@ static void hnsw_stat(const struct index *ix, struct index_stats *st)
 	uint32_t entry = ix_load(&h->entry);
 
 	st->max_level = entry ? upper_at(h, entry - 1)->level : 0;
-	st->ef_default = ix_load(&h->ef_default);
+	struct recall_plan plan;
+	hnsw_plan(ix, (double)INDEX_RECALL_DEFAULT, 10, &plan);
+	st->ef_default = plan.scan || plan.exact ? 0 : plan.ef;
 	vx_lock(&h->grow);
 	st->link_bytes += h->upper_bytes + sizeof *h;
 	vx_unlock(&h->grow);
@@ -199,7 +195,9 @@ const struct index_ops hnsw_ops = {
 	.insert = hnsw_insert,
 	.settle = hnsw_settle,
 	.search = hnsw_search,
-	.default_ef = hnsw_default_ef,
+	.measure = hnsw_measure,
+	.plan = hnsw_plan,
+	.recall = hnsw_recall,
 	.save = hnsw_save,
 	.load = hnsw_load,
 	.reset = hnsw_reset,

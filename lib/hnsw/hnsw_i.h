@@ -51,11 +51,17 @@ struct hnsw {
 	struct arena_block *arena;
 	uint64_t upper_bytes;
 
-	/* upkeep: repair and measuring, by one thread at a time */
-	uint32_t upkeep;     /* atomic: 1 while somebody is at it */
-	uint32_t audited;    /* atomic: linked slots when every one was last seen reachable */
-	uint32_t ef_default; /* atomic */
-	uint32_t measured;   /* atomic: linked slots when ef_default was last measured */
+	/* upkeep: repair, by one thread at a time */
+	uint32_t upkeep;  /* atomic: 1 while somebody is at it */
+	uint32_t audited; /* atomic: linked slots when every one was last seen reachable */
+
+	/* measuring, by one thread at a time */
+	struct recall recall;
+	uint32_t measuring;     /* atomic: 1 while somebody is at it */
+	uint32_t measured;      /* atomic: linked slots at the last measurement, 0: none */
+	uint32_t measured_dead; /* atomic: dead ones then */
+	uint32_t coarse;        /* atomic: it was one of few questions */
+	uint32_t looked;        /* atomic: linked slots when drift was last looked for */
 };
 
 static inline struct hnsw *hnsw_of(const struct index *ix)
@@ -137,9 +143,10 @@ int hnsw_check(struct index *ix, struct vx_err *err);
 int hnsw_repair(struct index *ix, struct scratch *sc);
 
 /* --- measure.c ---------------------------------------------------------------- */
-/* Whether the graph has grown enough since the default ef was last measured. */
-bool hnsw_measure_due(const struct index *ix);
-void hnsw_measure(struct index *ix, struct scratch *sc);
+/* Measures the recall when that is due.  'idle': the tail is empty. */
+void hnsw_measure(struct index *ix, struct scratch *sc, bool idle);
+/* Makes 'm' what is known, as if it had been measured just now. */
+void hnsw_measured(struct hnsw *h, const struct recall_measure *m);
 
 /* --- save.c -------------------------------------------------------------------- */
 int hnsw_save(struct index *ix, struct ckpt_writer *w, uint32_t nslots);

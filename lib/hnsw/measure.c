@@ -1,173 +1,253 @@
-/* measure.c - the graph measures itself and sets its default ef.
+/* measure.c - the graph measures its own recall.
  *
  * How large ef must be for a recall depends on the data and its amount: no constant serves both
- * digits and sentences.  So each time the graph has grown by a third, one linking thread takes a
- * sample of slots that still wait in the tail, questions the graph has never seen, finds their true
- * neighbours among the linked slots by scanning the codes, and looks for the smallest ef on a
- * grid whose mean recall@10 reaches the target.  Where the tail is too short, linked slots serve
- * (each left out of its own answer); they are easier to find things from, so
- * the target is raised.  The cost is about one part in fifty of the build.
+ * digits and sentences.  So as the graph grows a linking thread takes a sample of questions
+ * (truth.c) and asks each through the whole way of a search, codes and reranking
+ * included, at rising ef until it finds everything.  A question that has found all its neighbours on
+ * one rung is taken to find them on those above, so the dear ones are climbed by the hard questions
+ * alone.  What follows from the counts is recall.c's.
+ *
+ * When: in the middle of a build each time the graph has doubled, with a small sample; when the
+ * tail has run empty, with a large one after that, after growth by a third, when a third of the slots
+ * have died, and when what was added lately finds its neighbours less well than promised
+ * (drifted).  It runs beside linking and searching and takes no lock.
+ *
+ * The effort is bounded in distances: a large sample costs about one part in fifty of the build.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "hnsw/hnsw_i.h"
+#include "hnsw/measure_i.h"
 
-#define MEASURE_K         10u
-#define MEASURE_QUESTIONS 128u
-#define MEASURE_MIN       2000u /* linked slots below which the constant does */
-#define MEASURE_BLOCK     256u
+#define MEASURE_MIN   2000u /* linked slots below which all is scanned */
+#define MEASURE_LARGE 512u
+#define MEASURE_SMALL 64u
+#define MEASURE_SPARE 96u /* a large one in a small graph */
+#define MEASURE_SHARE 64u /* one question for so many slots */
+#define MEASURE_LEAST 48u /* questions, whatever they cost */
 
-/* Above the .95 that is promised: a sample errs, and the graph grows before the next. */
-#define RECALL_TARGET        0.97
-#define RECALL_TARGET_LINKED 0.985
+/* Distances that may be spent on walks, per slot of the graph. */
+#define WALK_BUDGET     100u
 
-static const uint16_t grid[] = {12, 14, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 72, 80, 96, 112,
-	128, 160, 200, 256, 320, 400, 512};
-#define EF_TOP 512u
+#define DRIFT_MIN       1024u /* new slots before they are looked at */
+#define DRIFT_QUESTIONS 32u
+#define DRIFT_EF        6u /* truth is what so many times the ef finds */
 
-struct question {
-	uint32_t slot;
-	uint32_t n; /* of truth */
-	struct probe probe;
-	struct cand truth[MEASURE_K];
-};
-
-struct sample {
-	struct question *q;
-	int8_t *codes;
-	uint32_t n, linked;
-	double target;
-};
-
-static void sample_release(struct sample *s)
+/* --- climbing ------------------------------------------------------------- */
+/* Hits that are true neighbours.  Equal distances count. */
+static uint32_t count_found(const struct index_hit *hits, uint32_t n, float bound, uint32_t k)
 {
-	free(s->q);
-	free(s->codes);
-}
+	uint32_t found = 0;
 
-/* Slots spread over the tail, or over the linked ones. */
-static int sample_init(struct sample *s, struct index *ix)
-{
-	const struct codes *c = &ix->codes;
-	uint32_t next = ix_load(&ix->next), end = ix_load(&ix->appended);
-	bool fresh = end > next && end - next >= MEASURE_QUESTIONS;
-
-	memset(s, 0, sizeof *s);
-	s->linked = ix_load(&ix->linked);
-	s->target = fresh ? RECALL_TARGET : RECALL_TARGET_LINKED;
-	s->q = calloc(MEASURE_QUESTIONS, sizeof *s->q);
-	s->codes = aligned_alloc(64, (size_t)MEASURE_QUESTIONS * VX_MAX(c->width, 64u));
-	if (!s->q || !s->codes) {
-		sample_release(s);
-		return -ENOMEM;
-	}
-	uint32_t from = fresh ? next : 0, span = fresh ? end - next : s->linked;
-	for (uint32_t i = 0; i < MEASURE_QUESTIONS; i++) {
-		struct question *q = &s->q[s->n];
-		q->slot = from + (uint32_t)((uint64_t)i * span / MEASURE_QUESTIONS);
-		q->probe.q8 = s->codes + (size_t)s->n * c->width;
-		if (!(codes_flags_get(c, q->slot) & CODES_DEAD) &&
-			probe_from_slot(c, q->slot, &q->probe))
-			s->n++;
-	}
-	return 0;
-}
-
-/* The true neighbours of all questions, block by block so that each block is read once. */
-static void find_truth(struct sample *s, const struct index *ix, struct scratch *sc)
-{
-	for (uint32_t at = 0; at < s->linked;) {
-		uint32_t m = 0;
-		for (; at < s->linked && m < MEASURE_BLOCK; at++) {
-			if (codes_flags_get(&ix->codes, at) & CODES_LINKED)
-				sc->ids[m++] = at;
-		}
-		for (uint32_t i = 0; i < s->n; i++) {
-			struct question *q = &s->q[i];
-			probe_distances(
-				&ix->codes, &q->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
-			for (uint32_t j = 0; j < m; j++) {
-				if (sc->ids[j] == q->slot)
-					continue;
-				if (q->n < MEASURE_K || sc->dist[j] < q->truth[q->n - 1].d)
-					cand_insert(q->truth, &q->n, MEASURE_K,
-						(struct cand){
-							.d = sc->dist[j], .slot = sc->ids[j]});
-			}
-		}
-	}
-}
-
-/* How many of the truth the graph finds with this ef.  Equal distances count as found. */
-static uint32_t count_found(
-	const struct sample *s, const struct question *q, const struct cand *pool, uint32_t n)
-{
-	uint32_t found = 0, seen = 0;
-
-	for (uint32_t i = 0; i < n && seen < q->n; i++) {
-		if (pool[i].slot == q->slot || pool[i].slot >= s->linked)
-			continue;
-		seen++;
-		found += pool[i].d <= q->truth[q->n - 1].d;
-	}
+	for (uint32_t i = 0; i < n && found < k; i++)
+		found += hits[i].distance <= bound;
 	return found;
 }
 
-static double recall_at(struct sample *s, struct index *ix, struct scratch *sc, uint32_t ef)
+static int ask(struct index *ix, const struct question *q, uint32_t linked, uint32_t k, uint32_t ef,
+	struct index_hit *hits, uint32_t *ret_n, uint64_t *spent)
 {
-	struct hnsw *h = hnsw_of(ix);
-	struct index_search_stat st = {0};
-	uint64_t found = 0, total = 0;
+	struct index_search_stat st;
+	struct index_query iq = {
+		.vec = q->vec, .k = k, .ef = ef, .nslots = linked, .skip = q->slot + 1};
+	if (q->thin)
+		iq.visible = sample_visible;
+	int rc = index_search(ix, &iq, hits, ret_n, &st);
 
-	for (uint32_t i = 0; i < s->n; i++) {
-		struct question *q = &s->q[i];
-		uint32_t entry = ix_load(&h->entry) - 1, n;
-		const struct upper *top = upper_at(h, entry);
-		struct probe keep = sc->probe;
-		bool gave_up;
-		float d;
-
-		sc->probe = q->probe;
-		sc->ids[0] = top->slot;
-		probe_distances(&ix->codes, &sc->probe, sc->ids, 1, sc->rows, sc->dots, &d);
-		uint32_t u = hnsw_descend(ix, sc, entry, top->level, 0, &d, &st);
-		scratch_forget(sc);
-		(void)hnsw_search_base(
-			ix, sc, upper_at(h, u)->slot, d, ef, NULL, 0, &n, &gave_up, &st);
-		sc->probe = keep;
-		found += count_found(s, q, sc->pool, n);
-		total += q->n;
-	}
-	return total ? (double)found / (double)total : 1.0;
+	if (rc == 0)
+		*spent += st.distances;
+	return rc;
 }
 
-bool hnsw_measure_due(const struct index *ix)
+static void count_miss(struct recall_curve *c, uint32_t rung, uint32_t missed)
+{
+	c->misses[rung] += missed;
+	c->squares[rung] += missed * missed;
+}
+
+/* How many rungs are walked: above, a search scans. */
+static uint32_t rungs_below(enum recall_k k, uint32_t linked)
+{
+	uint32_t n = 0;
+
+	while (n < RECALL_RUNGS && !index_ef_scans(recall_ef(k, n), linked))
+		n++;
+	return n;
+}
+
+/* Asks one question rung by rung.  'ten': and its nearest alone. */
+static int climb(struct index *ix, const struct question *q, uint32_t linked, enum recall_k at,
+	struct recall_measure *m, uint64_t *spent)
+{
+	struct recall_curve *c = &m->curve[at], *one = at == RECALL_10 ? &m->curve[RECALL_1] : NULL;
+	uint32_t k = recall_neighbours(at), n;
+	float bound = question_bound(ix, q, k), nearest = question_bound(ix, q, 1);
+	struct index_hit hits[100];
+
+	for (uint32_t i = 0; i < c->rungs; i++) {
+		int rc = ask(ix, q, linked, k, recall_ef(at, i), hits, &n, spent);
+		if (rc < 0)
+			return rc;
+		uint32_t missed = k - count_found(hits, n, bound, k);
+		count_miss(c, i, missed);
+		if (one)
+			count_miss(one, i, n == 0 || hits[0].distance > nearest);
+		if (missed == 0)
+			break;
+	}
+	c->n++;
+	if (one)
+		one->n++;
+	return 0;
+}
+
+static uint64_t all_misses(const struct recall_curve *c)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < c->rungs; i++)
+		n += c->misses[i];
+	return n;
+}
+
+/* Asks everybody; the thin questions are counted apart, and the worse half is believed. */
+static int climb_all(struct sample *s, struct index *ix, struct recall_measure *ret)
+{
+	struct recall_measure part[2] = {*ret, *ret};
+	uint64_t budget = (uint64_t)s->linked * WALK_BUDGET, spent = 0;
+	int rc = 0;
+
+	for (int k = 0; k < RECALL_KS; k++)
+		part[0].curve[k].rungs = part[1].curve[k].rungs = rungs_below(
+			(enum recall_k)k, s->linked);
+	for (uint32_t i = 0; i < s->n && rc == 0; i++) {
+		const struct question *q = &s->q[i];
+		struct recall_measure *m = &part[q->thin];
+		if (i >= MEASURE_LEAST && spent > budget)
+			break;
+		rc = climb(ix, q, s->linked, RECALL_10, m, &spent);
+		if (rc == 0 && q->k == 100)
+			rc = climb(ix, q, s->linked, RECALL_100, m, &spent);
+		m->code_misses += 10 - q->by_codes;
+		m->rerank_misses += 10 - q->by_rerank;
+	}
+	*ret = part[0];
+	for (int k = 0; k < RECALL_KS; k++) {
+		const struct recall_curve *a = &part[0].curve[k], *b = &part[1].curve[k];
+		if (b->n && all_misses(b) * a->n > all_misses(a) * b->n)
+			ret->curve[k] = *b;
+	}
+	return rc;
+}
+
+/* --- when ----------------------------------------------------------------- */
+static bool due(const struct index *ix, bool idle)
 {
 	const struct hnsw *h = hnsw_of(ix);
 	uint32_t linked = ix_load(&ix->linked), measured = ix_load(&h->measured);
+	uint32_t dead = __atomic_load_n(&ix->dead, __ATOMIC_RELAXED);
+	uint32_t grown = linked - VX_MIN(measured, linked);
 
-	return linked >= MEASURE_MIN && linked - VX_MIN(measured, linked) >= measured / 3 + 1;
+	if (linked < MEASURE_MIN)
+		return false;
+	if (measured == 0 || grown > measured)
+		return true;
+	if (!idle)
+		return false;
+	uint32_t died = dead - VX_MIN(ix_load(&h->measured_dead), dead);
+	return ix_load(&h->coarse) || grown > measured / 3 || died > linked / 3;
 }
 
-void hnsw_measure(struct index *ix, struct scratch *sc)
+static bool drift_due(const struct index *ix)
+{
+	const struct hnsw *h = hnsw_of(ix);
+	uint32_t linked = ix_load(&ix->linked), looked = ix_load(&h->looked);
+
+	return ix_load(&h->measured) > 0 && linked > looked &&
+	       linked - looked >= VX_MAX(DRIFT_MIN, linked / 10);
+}
+
+/* Whether the slots linked since the last look find fewer of their neighbours than is promised.  What a much larger
+ * ef finds stands for the truth: cheap, and enough to see that ef is too small. */
+static bool drifted(struct index *ix)
 {
 	struct hnsw *h = hnsw_of(ix);
+	uint32_t from = ix_load(&h->looked), linked = ix_load(&ix->linked), n, m, asked = 0;
+	struct index_hit want[10], got[10];
+	struct recall_plan plan;
+	double sum = 0, squares = 0;
+	uint64_t spent = 0;
+
+	ix_store(&h->looked, linked);
+	recall_plan(&h->recall, (double)INDEX_RECALL_DEFAULT, 10, linked, &plan);
+	if (plan.scan)
+		return false;
+	for (uint32_t i = 0; i < DRIFT_QUESTIONS; i++) {
+		struct question q = {
+			.slot = from + (uint32_t)((uint64_t)i * (linked - from) / DRIFT_QUESTIONS)};
+		q.vec = ix->host.vector(ix->host.ctx, q.slot);
+		if (!q.vec || ask(ix, &q, linked, 10, plan.ef * DRIFT_EF, want, &n, &spent) < 0 ||
+			ask(ix, &q, linked, 10, plan.ef, got, &m, &spent) < 0 || n == 0)
+			continue;
+		double r = (double)count_found(got, m, want[n - 1].distance, n) / n;
+		sum += r;
+		squares += r * r;
+		asked++;
+	}
+	if (asked < DRIFT_QUESTIONS / 2)
+		return false;
+	double mean = sum / asked, var = VX_MAX(squares / asked - mean * mean, 0.0);
+	return mean + 2 * sqrt(var / asked) < (double)INDEX_RECALL_DEFAULT;
+}
+
+void hnsw_measured(struct hnsw *h, const struct recall_measure *m)
+{
+	recall_set(&h->recall, m);
+	ix_store(&h->measured_dead, m->dead);
+	ix_store(&h->coarse, m->coarse);
+	ix_store(&h->looked, m->linked);
+	ix_store(&h->measured, m->linked);
+}
+
+/* Questions of a large sample. */
+static uint32_t large_sample(uint32_t linked)
+{
+	return VX_MIN(VX_MAX(linked / MEASURE_SHARE, MEASURE_SPARE), MEASURE_LARGE);
+}
+
+static void measure(struct index *ix, struct scratch *sc, bool large, uint32_t recent)
+{
+	struct hnsw *h = hnsw_of(ix);
+	uint32_t most = large_sample(ix_load(&ix->linked)), n = large ? most : MEASURE_SMALL;
+	struct recall_measure m = {.coarse = n < most};
 	struct sample s;
 
-	if (scratch_pool(sc, EF_TOP) < 0 || sample_init(&s, ix) < 0)
+	m.dead = __atomic_load_n(&ix->dead, __ATOMIC_RELAXED);
+	if (sample_init(&s, ix, n, recent) < 0)
 		return; /* the next time will do */
-	find_truth(&s, ix, sc);
-	/* Recall rises with ef: the first point of the grid that is good enough, by halving. */
-	uint32_t lo = 0, hi = VX_ARRAY_SIZE(grid) - 1;
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-		if (recall_at(&s, ix, sc, grid[mid]) >= s.target)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	ix_store(&h->ef_default, grid[lo]);
-	ix_store(&h->measured, s.linked);
+	m.linked = s.linked;
+	sample_truth(&s, ix, sc);
+	if (climb_all(&s, ix, &m) == 0)
+		hnsw_measured(h, &m);
 	sample_release(&s);
+}
+
+void hnsw_measure(struct index *ix, struct scratch *sc, bool idle)
+{
+	struct hnsw *h = hnsw_of(ix);
+
+	if (!due(ix, idle) && !(idle && drift_due(ix)))
+		return;
+	/* Partner: the store below; whoever comes meanwhile goes on linking. */
+	if (__atomic_exchange_n(&h->measuring, 1, __ATOMIC_ACQUIRE))
+		return;
+	if (due(ix, idle)) {
+		measure(ix, sc, idle, 0);
+	} else if (idle && drift_due(ix)) {
+		uint32_t recent = ix_load(&h->looked);
+		if (drifted(ix))
+			measure(ix, sc, true, recent);
+	}
+	__atomic_store_n(&h->measuring, 0, __ATOMIC_RELEASE);
 }

@@ -1,6 +1,7 @@
 /* save.c - the graph's part of a checkpoint (docs/format-index.md, "Index checkpoint").
  *
- *	entry + 1, upper nodes, default ef, audited, measured		5 words
+ *	entry + 1, upper nodes, audited					3 words
+ *	the last measurement of the recall: struct recall_measure, all zero before the first
  *	per upper node: slot, height, height rows of m links
  *	per slot below 'nslots': a row of 2m links
  *
@@ -14,9 +15,13 @@
 int hnsw_save(struct index *ix, struct ckpt_writer *w, uint32_t nslots)
 {
 	const struct hnsw *h = hnsw_of(ix);
-	const uint32_t head[5] = {
-		h->entry, h->nupper, ix_load(&h->ef_default), h->audited, h->measured};
+	const uint32_t head[3] = {h->entry, h->nupper, h->audited};
+	struct recall_measure m;
 	int rc = ckpt_put_words(w, head, VX_ARRAY_SIZE(head));
+
+	recall_get(&hnsw_of(ix)->recall, &m);
+	if (rc == 0)
+		rc = ckpt_put_words(w, (const uint32_t *)&m, RECALL_WORDS);
 
 	for (uint32_t u = 0; u < h->nupper && rc == 0; u++) {
 		const struct upper *n = upper_at(h, u);
@@ -86,14 +91,18 @@ static int load_upper(struct index *ix, struct ckpt_reader *r, uint32_t count, u
 int hnsw_load(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct vx_err *err)
 {
 	struct hnsw *h = hnsw_of(ix);
-	uint32_t head[5];
+	struct recall_measure m;
+	uint32_t head[3];
 	int rc = ckpt_get_words(r, head, VX_ARRAY_SIZE(head));
+
+	if (rc == 0)
+		rc = ckpt_get_words(r, (uint32_t *)&m, RECALL_WORDS);
 
 	if (rc < 0)
 		return rc;
 	if (head[0] > head[1] || head[1] > 2 * (uint64_t)nslots || (nslots > 0) < (head[0] > 0))
 		return bad(err, "the entry point");
-	if (head[2] > INDEX_EF_MAX || head[3] > nslots || head[4] > nslots)
+	if (head[2] > nslots || !recall_valid(&m, nslots))
 		return bad(err, "a count");
 	rc = load_upper(ix, r, head[1], nslots, err);
 	for (uint32_t s = 0; s < nslots && rc == 0; s++) {
@@ -104,9 +113,8 @@ int hnsw_load(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct v
 	}
 	if (rc < 0)
 		return rc;
-	h->ef_default = head[2];
-	h->audited = head[3];
-	h->measured = head[4];
+	h->audited = head[2];
+	hnsw_measured(h, &m);
 	ix_store(&h->entry, head[0]);
 	return 0;
 }

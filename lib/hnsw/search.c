@@ -250,6 +250,8 @@ int hnsw_search(struct index *ix, const struct index_query *q, struct scratch *s
 		rc = scratch_pool(sc, VX_MIN(HIDDEN_PER_EF * ef, POOL_MAX));
 	(void)rc;
 	scratch_forget(sc);
+	if (q->skip)
+		mark_visited(sc, q->skip - 1);
 	rc = hnsw_search_base(ix, sc, slot, d, ef, q, limit, ret_n, &gave_up, st);
 	if (rc < 0)
 		return rc;

@@ -7,7 +7,7 @@
  *
  * Header:
  *	0	8	magic "VECFSIDX"
- *	8	4	version, 1
+ *	8	4	version, 2
  *	12	4	length of the header, 128
  *	16	8	salt, random per file
  *	24	8	payload bytes
@@ -44,7 +44,7 @@
 #define CKPT_HEADER  128u
 #define CKPT_BLOCK   262144u
 #define CKPT_SUM     8u
-#define CKPT_VERSION 1u
+#define CKPT_VERSION 2u
 #define AUX_BATCH    512u /* divides the slots of a chunk */
 #define CKPT_WORDS   1024u
 

@@ -27,13 +27,6 @@ static int flat_search(struct index *ix, const struct index_query *q, struct scr
 	return scan_codes(ix, q, sc, 0, limit, VX_MIN(ef, sc->pool_cap), ret_n, st);
 }
 
-/* The pool that is reranked; index_search widens it to what k needs. */
-static uint32_t flat_default_ef(const struct index *ix, uint32_t k)
-{
-	(void)ix;
-	return VX_MAX(2 * k, k + 16);
-}
-
 static int flat_remap(struct index *ix, const uint32_t *new_slot, uint32_t n)
 {
 	(void)ix;
@@ -48,6 +41,5 @@ const struct index_ops flat_ops = {
 	.release = flat_release,
 	.insert = flat_insert,
 	.search = flat_search,
-	.default_ef = flat_default_ef,
 	.remap = flat_remap,
 };

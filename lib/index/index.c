@@ -15,9 +15,7 @@
 
 #include "index/index_i.h"
 
-#define LINK_BATCH   64u
-#define GRAPH_EF_MAX 8192u
-#define GRAPH_SHARE  16u
+#define LINK_BATCH 64u
 
 static const struct index_ops *const kinds[] = {&hnsw_ops, &flat_ops};
 
@@ -185,9 +183,12 @@ int index_link(struct index *ix, uint32_t max)
 		}
 		if (n > 0)
 			advance(ix);
+		bool idle = ix_load(&ix->linked) == ix_load(&ix->appended);
 		if (n > 0 && ix->ops->settle)
-			ix->ops->settle(ix, sc, ix_load(&ix->linked) == ix_load(&ix->appended));
+			ix->ops->settle(ix, sc, idle);
 		pthread_rwlock_unlock(&ix->link_gate);
+		if (ix->ops->measure)
+			ix->ops->measure(ix, sc, idle);
 		scratch_put(sc);
 		if (n == 0)
 			break;
@@ -231,12 +232,6 @@ static void sort_hits(struct index_hit *h, uint32_t n)
 	}
 }
 
-/* How many of the pool get their exact distance at most. */
-static uint32_t rerank_max(uint32_t k)
-{
-	return VX_MAX(2 * k, k + 16);
-}
-
 #define RERANK_AHEAD 4u
 
 /* A slot's full vector, on its way into the cache. */
@@ -255,8 +250,9 @@ struct code_error {
 	double sum, squares;
 };
 
-#define RERANK_MIN    8u /* samples before the error is believed */
-#define RERANK_SIGMAS 3.0
+#define RERANK_THOROUGH 16u /* an ef of so many k wants the last neighbour, too */
+#define RERANK_MIN      8u  /* samples before the error is believed */
+#define RERANK_SIGMAS   3.0
 
 /* Whether a candidate with this code distance can hardly be nearer than 'worst'. */
 static bool hopeless(const struct code_error *e, float d, float worst)
@@ -269,9 +265,10 @@ static bool hopeless(const struct code_error *e, float d, float worst)
 /* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is
  * sorted by code distance, and the first k show how far that is off: once the next one would
  * have to be off by more than three standard deviations to belong to the answer, none after it
- * does. */
+ * does, or one in a few thousand: 'thorough' goes on.  *ret_damaged: a vector was unreadable. */
 static uint32_t rerank(struct index *ix, const struct index_query *q, struct scratch *sc,
-	uint32_t n, struct index_hit *hits, struct index_search_stat *st)
+	uint32_t n, bool thorough, struct index_hit *hits, bool *ret_damaged,
+	struct index_search_stat *st)
 {
 	const struct codes *c = &ix->codes;
 	const uint32_t max = rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
@@ -288,12 +285,14 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	for (uint32_t i = 0; i < n && err.n < max; i++) {
 		const float *v = ahead[i % RERANK_AHEAD];
 		float code = sc->pool[i].d;
-		if (err.n >= least && hopeless(&err, code, t.bound))
+		if (!thorough && err.n >= least && hopeless(&err, code, t.bound))
 			break;
 		if (i + RERANK_AHEAD < n)
 			ahead[i % RERANK_AHEAD] = fetch_vector(c, sc->pool[i + RERANK_AHEAD].slot);
-		if (!v)
-			continue; /* damaged */
+		if (!v) {
+			*ret_damaged = true;
+			continue;
+		}
 		float d = exact_distance(c, q->vec, qnorm, v);
 		double off = (double)d - code;
 		if (off - off == 0) { /* finite */
@@ -311,7 +310,8 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 }
 
 static int search_codes(struct index *ix, const struct index_query *q, struct scratch *sc,
-	uint32_t ef, struct index_hit *hits, uint32_t *ret_n, struct index_search_stat *st)
+	uint32_t ef, bool scan, struct index_hit *hits, uint32_t *ret_n,
+	struct index_search_stat *st)
 {
 	uint32_t want = VX_MAX(ef, rerank_max(q->k)), n = 0;
 	uint32_t limit = VX_MIN(ix_load(&ix->linked), q->nslots);
@@ -319,9 +319,9 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 	int rc = 0;
 
 	probe_from_vec(&ix->codes, q->vec, &sc->probe);
-	/* A pool of a large share of all slots is found sooner by looking at them all. */
-	if (ef > GRAPH_EF_MAX || (uint64_t)ef * GRAPH_SHARE >= limit)
+	if (scan || index_ef_scans(ef, limit))
 		limit = 0;
+	st->ef = limit > 0 ? ef : 0;
 	if (limit > 0)
 		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
 	if (rc == 0 && n < q->k && !complete) {
@@ -332,8 +332,22 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 		rc = scan_codes(ix, q, sc, limit, q->nslots, want, &n, st);
 	if (rc < 0)
 		return rc;
-	*ret_n = rerank(ix, q, sc, n, hits, st);
-	return 0;
+	bool thorough = scan || ef / RERANK_THOROUGH >= q->k, damaged = false;
+	*ret_n = rerank(ix, q, sc, n, thorough, hits, &damaged, st);
+	/* Others may stand in for what cannot be read: they are worth the long way. */
+	return damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
+}
+
+/* How a question is to be answered: its ef when it has one, else by its recall. */
+static struct recall_plan plan_of(const struct index *ix, const struct index_query *q)
+{
+	struct recall_plan p = {.ef = q->ef ? q->ef : rerank_max(q->k), .exact = q->exact};
+	float recall = q->recall > 0 ? q->recall : INDEX_RECALL_DEFAULT;
+
+	if (!q->exact && q->ef == 0 && ix->ops->plan)
+		ix->ops->plan(ix, (double)recall, q->k, &p);
+	p.ef = VX_MIN(VX_MAX(p.ef, q->k), VX_MAX(q->nslots, 1u));
+	return p;
 }
 
 int index_search(struct index *ix, const struct index_query *query, struct index_hit *hits,
@@ -345,8 +359,7 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 
 	q.nslots = VX_MIN(q.nslots, appended);
 	q.k = VX_MIN(q.k, q.nslots);
-	uint32_t ef = q.ef ? q.ef : ix->ops->default_ef(ix, q.k);
-	ef = VX_MIN(VX_MAX(ef, q.k), VX_MAX(q.nslots, 1u));
+	const struct recall_plan plan = plan_of(ix, &q);
 	if (stat)
 		*stat = local;
 	if (q.k == 0) {
@@ -354,11 +367,11 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 		return 0;
 	}
 	struct scratch *sc = scratch_get(
-		&ix->codes, appended, VX_MAX(ef, topk_room(rerank_max(q.k))));
+		&ix->codes, appended, VX_MAX(plan.ef, topk_room(rerank_max(q.k))));
 	if (!sc)
 		return -ENOMEM;
-	int rc = q.exact ? scan_exact(ix, &q, sc, hits, &n, &local)
-			 : search_codes(ix, &q, sc, ef, hits, &n, &local);
+	int rc = plan.exact ? scan_exact(ix, &q, sc, hits, &n, &local)
+			    : search_codes(ix, &q, sc, plan.ef, plan.scan, hits, &n, &local);
 	scratch_put(sc);
 	if (rc < 0)
 		return rc;
@@ -401,4 +414,25 @@ void index_stat(const struct index *ix, struct index_stats *ret)
 	if (ix->ops->stat)
 		ix->ops->stat(ix, ret);
 	ret->memory_bytes = ret->code_bytes + ret->link_bytes + sizeof *ix;
+}
+
+void index_recall(const struct index *ix, float recall, uint32_t k, struct index_recall *ret)
+{
+	struct index_query q = {.k = k, .recall = recall, .nslots = ix_load(&ix->appended)};
+	struct recall_measure m = {.linked = 0};
+	const struct recall_plan p = plan_of(ix, &q);
+
+	if (ix->ops->recall)
+		ix->ops->recall(ix, &m);
+	const uint32_t n = m.curve[RECALL_10].n;
+	const double asked = 10.0 * n;
+	bool scan = p.scan || p.exact || index_ef_scans(p.ef, ix_load(&ix->linked));
+	*ret = (struct index_recall){.ef = scan ? 0 : p.ef,
+		.scan = scan && !p.exact,
+		.exact = p.exact,
+		.codes = n ? 1 - m.code_misses / asked : NAN,
+		.reranked = n ? 1 - m.rerank_misses / asked : NAN,
+		.samples = n,
+		.measured_slots = m.linked};
+	ret->measured = p.exact ? 1 : scan ? ret->reranked : recall_measured(&m, p.ef);
 }

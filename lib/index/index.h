@@ -38,6 +38,12 @@ struct index_host {
 #define INDEX_M_MAX  128u
 #define INDEX_EF_MAX 10000u
 
+/* The recall that a question may be promised: the share of its true nearest neighbours that
+ * the answer has, on the average of questions like the stored vectors. */
+#define INDEX_RECALL_DEFAULT 0.95f
+#define INDEX_RECALL_MIN     0.5f
+#define INDEX_RECALL_MAX     0.999f
+
 struct index_params {
 	const char *kind; /* "hnsw" (default, NULL) or "flat" */
 	enum vx_metric metric;
@@ -82,8 +88,10 @@ struct index_hit {
 struct index_query {
 	const float *vec; /* dim */
 	uint32_t k;
-	uint32_t ef;     /* 0: the kind's default for recall@10 >= 0.95 */
+	uint32_t ef;     /* 0: what the recall needs */
+	float recall;    /* 0: INDEX_RECALL_DEFAULT; ignored when 'ef' is given */
 	bool exact;      /* scan everything at full precision */
+	uint32_t skip;   /* slot + 1 that is treated as if it were not there; 0: none */
 	uint32_t nslots; /* the view: slots at or above are not looked at */
 	/* Whether a slot may be returned (alive in the view, passes the filter); NULL: all. */
 	bool (*visible)(void *ctx, uint32_t slot);
@@ -94,6 +102,7 @@ struct index_query {
 };
 
 struct index_search_stat {
+	uint32_t ef;        /* taken; 0: everything was scanned */
 	uint32_t hops;      /* nodes expanded */
 	uint32_t distances; /* code distances computed in the graph */
 	uint32_t tail;      /* slots scanned in the tail */
@@ -133,9 +142,21 @@ struct index_stats {
 	uint64_t memory_bytes; /* codes + links + bookkeeping */
 	uint64_t code_bytes, link_bytes;
 	uint32_t max_level;
-	uint32_t ef_default;
+	uint32_t ef_default; /* for INDEX_RECALL_DEFAULT and k = 10; 0: all codes are scanned */
 	const char *kind, *quant, *simd;
 };
 void index_stat(const struct index *ix, struct index_stats *ret);
+
+/* What is known of the recall.  Measured on stored records, each left out of the structure for its own
+ * question, against exact answers; anew as the index grows, is emptied or drifts. */
+struct index_recall {
+	uint32_t ef;             /* that a question for k neighbours with this recall gets */
+	bool scan, exact;        /* or: all codes, all vectors */
+	double measured;         /* recall@10 seen at that ef; NAN: not measured */
+	double codes, reranked;  /* of a scan of the codes alone, and with reranking; NAN */
+	uint32_t samples;        /* questions; 0: not measured yet */
+	uint32_t measured_slots; /* linked then */
+};
+void index_recall(const struct index *ix, float recall, uint32_t k, struct index_recall *ret);
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "index/codes.h"
 #include "index/index.h"
+#include "index/recall.h"
 #include "index/topk.h"
 
 struct ckpt_writer;
@@ -33,15 +34,19 @@ struct index_ops {
 	bool (*insert)(struct index *ix, struct scratch *sc, uint32_t slot);
 	/* A slot died; NULL: flags are enough. */
 	void (*remove)(struct index *ix, uint32_t slot);
-	/* After linking: upkeep (repair, measuring) that is due; gate held shared.
+	/* After linking: upkeep (repair) that is due; gate held shared.
 	 * 'idle': the tail is empty. */
 	void (*settle)(struct index *ix, struct scratch *sc, bool idle);
+	/* The same without the gate: may take long, by any thread beside everything else. */
+	void (*measure)(struct index *ix, struct scratch *sc, bool idle);
 	/* Candidates among linked slots below 'limit' that are visible, nearest first, up to 'want'
 	 * in sc->pool; *ret_n of them.  *ret_complete: there are no others.  -EINTR. */
 	int (*search)(struct index *ix, const struct index_query *q, struct scratch *sc,
 		uint32_t limit, uint32_t ef, uint32_t *ret_n, bool *ret_complete,
 		struct index_search_stat *st);
-	uint32_t (*default_ef)(const struct index *ix, uint32_t k);
+	/* How to answer with a recall; NULL: rerank_max(k) by scanning. */
+	void (*plan)(const struct index *ix, double recall, uint32_t k, struct recall_plan *ret);
+	void (*recall)(const struct index *ix, struct recall_measure *ret);
 	/* Renumbers after a compaction; NULL: the structure is rebuilt. */
 	int (*remap)(struct index *ix, const uint32_t *new_slot, uint32_t n);
 	/* The kind's part of a checkpoint. */
@@ -82,10 +87,27 @@ static inline void ix_store(uint32_t *p, uint32_t v)
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
 
+/* How many of the pool get their exact distance at most. */
+static inline uint32_t rerank_max(uint32_t k)
+{
+	return VX_MAX(2 * k, k + 16);
+}
+
+#define GRAPH_EF_MAX 8192u
+#define GRAPH_SHARE  16u
+
+/* A pool of a large share of all slots is found sooner by looking at them all. */
+static inline bool index_ef_scans(uint32_t ef, uint32_t nslots)
+{
+	return ef > GRAPH_EF_MAX || (uint64_t)ef * GRAPH_SHARE >= nslots;
+}
+
 /* Whether a slot may be in the answer of 'q'. */
 static inline bool ix_visible(const struct index *ix, const struct index_query *q, uint32_t slot)
 {
 	if (__atomic_load_n(codes_flags(&ix->codes, slot), __ATOMIC_RELAXED) & CODES_DEAD)
+		return false;
+	if (slot + 1 == q->skip)
 		return false;
 	return !q->visible || q->visible(q->visible_ctx, slot);
 }

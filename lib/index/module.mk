@@ -1,1 +1,1 @@
-LIB_SRCS += $(addprefix lib/index/,index.c codes.c scan.c scratch.c topk.c flat.c checkpoint.c)
+LIB_SRCS += $(addprefix lib/index/,index.c codes.c scan.c scratch.c topk.c flat.c checkpoint.c recall.c)
