@@ -6,12 +6,10 @@
  * another one, up to fs_opts.threads: writers wait for the log inside their request, so there must be as
  * many workers as writers to commit together.
  *
- * A program that asks on a held descriptor sends its next request within microseconds, and a thread that
- * sleeps meanwhile is woken for tens of them.  So a worker that has served a question looks for the next
- * request for SPIN_NS before it sleeps, yielding the core to whoever else wants it: to the program itself
- * where both share one.  And while the requests in a row are one asker's, the device stays unarmed: nobody
- * else is woken for a request that this worker takes anyway.  What may last (an exact scan, many questions)
- * arms it first, so a request of somebody else waits for one short search at most.
+ * A worker that has served a question looks for the next one for a while before it sleeps (spin.h).  And
+ * while the requests in a row are one asker's, the device stays unarmed: nobody else is woken for a request
+ * that this worker takes anyway.  What may last (an exact scan, many questions) arms it first, so a request
+ * of somebody else waits for one short search at most.
  *
  * Stopping: the stop descriptor becomes readable; each worker serves what is queued, then ends; the last
  * one out makes done_fd readable.  Unmounting by hand ends the session the same way.
@@ -23,7 +21,6 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +32,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/spin.h"
+#include "daemon/timeslice.h"
 
 #define WORKERS_DEFAULT 64u
 #define WORKERS_START   2u
 #define IDLE_MS         5000
-#define SPIN_NS         10000u
 #define SOLO_MIN        4u         /* requests in a row that make one asker of whoever asks */
 #define SCRATCH_KEEP    (1u << 20) /* a worker's scratch is freed when it grew past this */
 
@@ -50,10 +48,10 @@ struct worker {
 	struct fuse_buf buf; /* libfuse's, reused */
 	struct buf scratch;
 	bool expects_more;
-	bool holds_device;      /* /dev/fuse wakes nobody until this worker lets it go */
-	uint64_t asker;         /* the handle whose questions this worker has been serving */
-	unsigned in_a_row;      /* how many of its requests */
-	uint64_t spin_until_ns; /* look for requests until then rather than sleep */
+	bool holds_device; /* /dev/fuse wakes nobody until this worker lets it go */
+	uint64_t asker;    /* the handle whose questions this worker has been serving */
+	unsigned in_a_row; /* how many of its requests */
+	struct spin spin;  /* looking for more of them */
 };
 
 static __thread struct worker *me;
@@ -152,9 +150,7 @@ static void serve(struct worker *w)
 				break;
 			struct epoll_event ev;
 			atomic_fetch_add_explicit(&fs->idle, 1, memory_order_relaxed);
-			if (w->spin_until_ns > clock_mono_ns()) {
-				sched_yield();
-			} else {
+			if (!spin_more(&w->spin)) {
 				let_go(w);
 				sleep_until_request(w, &ev);
 				w->holds_device = true; /* or somebody who will arm it for all */
@@ -164,13 +160,15 @@ static void serve(struct worker *w)
 		}
 		if (n <= 0)
 			break; /* unmounted, or the device is broken */
+		spin_came(&w->spin);
 		if (goes_on(w))
 			hold(w);
 		else
 			let_go(w);
 		maybe_grow(fs);
 		fuse_session_process_buf(fs->se, &w->buf);
-		w->spin_until_ns = w->expects_more ? clock_mono_ns() + SPIN_NS : 0;
+		if (w->expects_more)
+			spin_served(&w->spin);
 		w->expects_more = false;
 		if (w->scratch.cap > SCRATCH_KEEP)
 			buf_release(&w->scratch);
@@ -183,6 +181,7 @@ static void *worker_main(void *arg)
 	uint64_t one = 1;
 
 	pthread_setname_np(pthread_self(), "vecfs-fuse");
+	timeslice_set(TIMESLICE_ASK_US);
 	me = w;
 	serve(w);
 	/* Whatever ended it for one ends it for all. */

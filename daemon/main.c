@@ -28,6 +28,7 @@
 #include "daemon/fs.h"
 #include "daemon/options.h"
 #include "daemon/sock.h"
+#include "daemon/timeslice.h"
 
 #define CONFIG_DEFAULT "/etc/vecfs.conf"
 
@@ -146,6 +147,7 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 	};
 	int rc = check_not_in_vecfs(d->data, err);
 
+	timeslice_set(TIMESLICE_ALL_US);
 	if (rc == 0)
 		rc = db_open(&dbo, &d->db, err);
 	if (rc)

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/errlog.h"
+#include "daemon/timeslice.h"
 
 #define STOP_NS        (5ull * 1000000000)
 #define STACK_BYTES    (512u << 10)
@@ -62,6 +63,7 @@ static void *session_thread(void *arg)
 {
 	struct session *ses = arg;
 
+	timeslice_set(TIMESLICE_ASK_US);
 	session_run(ses);
 	session_unlist(ses);
 	return NULL;

@@ -8,6 +8,7 @@
 #include "base/lock.h"
 #include "cluster/db.h"
 #include "daemon/sock.h"
+#include "daemon/spin.h"
 #include "rpc/rpc.h"
 
 #define SOCK_PUTS_MAX    16u        /* batches of one connection being committed */
@@ -49,6 +50,7 @@ struct session {
 	/* The session's thread only. */
 	struct rpc_conn conn;
 	struct rpc_arena *arena; /* of the request in hand */
+	struct spin spin;        /* looking for the next question */
 	bool greeted;
 	char client[64];
 	pid_t pid;

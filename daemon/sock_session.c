@@ -4,7 +4,8 @@
  * and answered when it has been committed, so that a client with several batches under way
  * overlaps its own work, the log and the apply workers.  Completions come on the database's
  * threads; they only queue the slot and tick an eventfd.  While puts are under way this thread
- * polls the socket and that eventfd; otherwise it just sleeps in recv(2).
+ * polls the socket and that eventfd; otherwise it looks for the next request for a while (spin.h) and then
+ * sleeps in recv(2).
  *
  *	in_flight == 0		recv (blocking)
  *	0 < in_flight < max	poll both
@@ -207,6 +208,12 @@ static int next_frame(struct session *s, struct rpc_frame *f, struct vx_err *err
 		struct pollfd p[2] = {{s->conn.fd, POLLIN, 0}, {s->done_fd, POLLIN, 0}};
 		(void)poll(p, s->in_flight ? 2 : 1, -1);
 	}
+	/* Who has just had an answer may ask again at once. */
+	do {
+		int rc = rpc_conn_try_recv(&s->conn, f, err);
+		if (rc != -EAGAIN)
+			return rc;
+	} while (spin_more(&s->spin));
 	return rpc_conn_recv(&s->conn, f, err);
 }
 
@@ -313,9 +320,12 @@ void session_run(struct session *s)
 		rc = next_frame(s, &f, &err);
 		if (rc <= 0)
 			break;
+		spin_came(&s->spin);
 		rc = serve(s, &f);
 		if (rpc_conn_flush(&s->conn) || rc)
 			break;
+		if (f.type == RPC_QUERY || f.type == RPC_GET)
+			spin_served(&s->spin);
 		rpc_arena_reset(s->arena);
 		trim(s);
 	}

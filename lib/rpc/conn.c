@@ -137,6 +137,8 @@ static int receive(struct rpc_conn *c, struct rpc_frame *ret, int flags, struct 
 			return 0;
 		if (n == 0)
 			return vx_err_set(err, -ECONNRESET, "the connection ended within a frame");
+		if (n == -EAGAIN)
+			return (int)n; /* asked for; no reason to give */
 		if (n < 0)
 			return vx_err_set(
 				err, (int)n, "the connection failed: %s", strerror((int)-n));
