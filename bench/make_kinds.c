@@ -19,8 +19,10 @@ struct shape {
 	unsigned bases, rank;        /* local subspaces, and directions in each */
 	float local, fall; /* strength of the first direction; of the i-th 1 / (i + 1)^fall */
 	float noise;
-	unsigned smooth; /* passes over neighbouring components, for all directions */
-	float mean;      /* of each component */
+	unsigned smooth, smooth_local; /* passes over neighbouring components, of the tree's and the
+					* leaves' directions */
+	float mean;                    /* of each component */
+	float power;                   /* of the components in the end; sift alone */
 };
 
 struct model {
@@ -82,7 +84,7 @@ static void fill_tree(struct model *m, struct rng *r, float *tmp)
 		sum += w;
 		m->cumulated[leaf] = (float)sum;
 		m->basis[leaf] = (uint32_t)(rng_u64(r) % s->bases);
-		m->scale[leaf] = 0.6F + 0.8F * rng_unit(r);
+		m->scale[leaf] = 0.75F + 0.5F * rng_unit(r);
 	}
 }
 
@@ -107,7 +109,7 @@ static struct model *new_tree(uint64_t seed, uint32_t dim, const struct shape *s
 	m->subspaces = m->centres + leaves * dim;
 	fill_tree(m, &r, tmp);
 	for (size_t i = 0; i < (size_t)s->bases * s->rank; i++)
-		direction(&r, dim, s->smooth, m->subspaces + i * dim, tmp);
+		direction(&r, dim, s->smooth_local, m->subspaces + i * dim, tmp);
 	free(tmp);
 	return m;
 }
@@ -130,12 +132,15 @@ static uint32_t pick_leaf(const struct model *m, struct rng *r)
 static void tree_row(const struct model *m, struct rng *r, float *ret)
 {
 	uint32_t leaf = pick_leaf(m, r);
+	uint32_t other = (uint32_t)(rng_u64(r) % m->leaves);
+	float part = rng_unit(r), mixed = part * part * part * 0.5F;
 	const float *c = m->centres + (size_t)leaf * m->dim;
+	const float *c2 = m->centres + (size_t)other * m->dim;
 	const float *dir = m->subspaces + (size_t)m->basis[leaf] * m->s.rank * m->dim;
 	float strength = m->s.local * m->scale[leaf];
 
 	for (uint32_t i = 0; i < m->dim; i++)
-		ret[i] = c[i] + m->s.noise * rng_gauss(r);
+		ret[i] = c[i] + mixed * (c2[i] - c[i]) + m->s.noise * rng_gauss(r);
 	for (unsigned k = 0; k < m->s.rank; k++, dir += m->dim) {
 		float x = strength * powf((float)(k + 1), -m->s.fall) * rng_gauss(r);
 		for (uint32_t i = 0; i < m->dim; i++)
@@ -146,16 +151,18 @@ static void tree_row(const struct model *m, struct rng *r, float *ret)
 /* --- sift -------------------------------------------------------------------------------------- */
 /* Histograms of gradients: nothing below zero, much of it zero, length 512 with no bin above a bound, bytes. */
 static const struct shape sift_shape = {
-	.branch = {32, 24, 16},
-	.spread = {2.2F, 1.8F, 1.3F},
-	.skew = 0.7F,
+	.branch = {16, 16, 16},
+	.spread = {3.0F, 1.7F, 1.0F},
+	.skew = 0.8F,
 	.bases = 512,
-	.rank = 24,
-	.local = 0.9F,
-	.fall = 0.35F,
-	.noise = 0.06F,
-	.smooth = 1,
-	.mean = 0.16F,
+	.rank = 48,
+	.local = 1.2F,
+	.fall = 0.48F,
+	.noise = 0.05F,
+	.smooth = 8,
+	.smooth_local = 2,
+	.mean = 0.72F,
+	.power = 3.7F,
 };
 
 static void *sift_new(uint64_t seed, uint32_t dim)
@@ -168,10 +175,11 @@ static void sift_row(const void *model, struct rng *r, float *ret)
 	const struct model *m = model;
 
 	tree_row(m, r, ret);
+	for (uint32_t i = 0; i < m->dim; i++)
+		ret[i] = ret[i] > 0 ? powf(ret[i], m->s.power) : 0;
 	for (unsigned pass = 0; pass < 2; pass++) {
 		double len = 0;
 		for (uint32_t i = 0; i < m->dim; i++) {
-			ret[i] = ret[i] > 0 ? ret[i] : 0;
 			len += (double)ret[i] * ret[i];
 		}
 		float f = len > 0 ? (float)(1 / sqrt(len)) : 0;
@@ -183,7 +191,7 @@ static void sift_row(const void *model, struct rng *r, float *ret)
 		}
 	}
 	for (uint32_t i = 0; i < m->dim; i++)
-		ret[i] = fminf(floorf(ret[i] * 512), 255);
+		ret[i] = fminf(floorf(ret[i] * 512 + 0.5F), 255);
 }
 
 /* --- embed --------------------------------------------------------------------------------------- */
@@ -197,6 +205,7 @@ static const struct shape embed_shape = {
 	.fall = 0.5F,
 	.noise = 0.006F,
 	.smooth = 0,
+	.smooth_local = 0,
 	.mean = 0.01F,
 };
 

@@ -23,6 +23,11 @@ static const struct {
 	{"faiss", "faiss", "#5b8c3a", 13, 2},
 };
 
+/* 1, 2, 5 of every decade. */
+#define TICS                                                                                       \
+	"set ytics ('100' 100, '200' 200, '500' 500, '1k' 1e3, '2k' 2e3, '5k' 5e3, '10k' 1e4, "    \
+	"'20k' 2e4, '50k' 5e4, '100k' 1e5, '200k' 2e5, '500k' 5e5, '1M' 1e6)\n"
+
 static const char *label_of(const char *name)
 {
 	for (size_t i = 0; i < VX_ARRAY_SIZE(styles); i++) {
@@ -49,7 +54,7 @@ static FILE *begin(const char *dir, const char *name, const char *what, char *re
 		fprintf(f,
 			"set terminal pngcairo size 1100,720 font 'sans,13' background '#ffffff'\n"
 			"set output '%s-%s.png'\n"
-			"set grid xtics ytics mytics lc rgb '#d8d8d8' lw 1, lc rgb '#eeeeee' lw 1\n"
+			"set grid xtics ytics lc rgb '#c8c8c8' lw 1 lt 1\n"
 			"set border lc rgb '#606060'\nset tics nomirror\n"
 			"set key box opaque spacing 1.25 width 1\n",
 			name, what);
@@ -86,6 +91,7 @@ static int plot_recall(const struct results *r, const char *dir, struct vx_err *
 {
 	char script[1024];
 	FILE *f = begin(dir, r->set->name, "recall-qps", script, sizeof script);
+	double far = 0.05, low = 1e9, high = 1;
 	const char *sep = "";
 
 	if (!f)
@@ -93,20 +99,26 @@ static int plot_recall(const struct results *r, const char *dir, struct vx_err *
 	for (unsigned i = 0; i < r->n_engines; i++) {
 		const struct engine *e = r->engines[i];
 		fprintf(f, "$%s << END\n", e->name);
-		for (unsigned p = 1; p < e->npoints; p++)
-			fprintf(f, "%.6f %.2f %u\n", VX_MAX(1 - e->points[p].recall, 0.0002),
-				1 / e->points[p].median, e->points[p].ef);
+		for (unsigned p = 1; p < e->npoints; p++) {
+			double qps = 1 / e->points[p].median, miss = 1 - e->points[p].recall;
+			/* Nobody chooses a recall below .70: what lies there would squeeze the rest. */
+			far = VX_MAX(far, VX_MIN(miss * 1.1, 0.3));
+			low = VX_MIN(low, qps);
+			high = VX_MAX(high, qps);
+			fprintf(f, "%.6f %.2f %u\n", VX_MAX(miss, 0.0005), qps, e->points[p].ef);
+		}
 		fprintf(f, "END\n");
 	}
 	fprintf(f,
-		"set title \"{/:Bold %s}: %zu × %u, %s, one question at a time, one thread\" "
+		"set title '%s: %zu × %u, %s, one question at a time' font 'sans-Bold,15' "
 		"noenhanced\n"
 		"set xlabel 'recall\\@10'\nset ylabel 'questions per second'\n"
-		"set logscale xy\nset xrange [0.3:0.0005]\nset yrange [*:*]\n"
+		"set logscale xy\nset xrange [%g:0.0005]\nset yrange [%.1f:%.1f]\n"
 		"set xtics ('.70' 0.3, '.80' 0.2, '.90' 0.1, '.95' 0.05, '.98' 0.02, '.99' 0.01, "
 		"'.995' 0.005, '.998' 0.002, '.999' 0.001, '.9995' 0.0005)\n"
-		"set format y '%%.0f'\nset key bottom left\nplot ",
-		r->set->name, r->set->n, r->set->dim, vx_metric_name(r->set->metric));
+		"%sset key bottom left\nplot ",
+		r->set->name, r->set->n, r->set->dim, vx_metric_name(r->set->metric), far,
+		low * 0.8, high * 1.25, TICS);
 	for (unsigned i = 0; i < r->n_engines; i++) {
 		fprintf(f, "%s$%s using 1:2 with linespoints title '%s'", sep, r->engines[i]->name,
 			label_of(r->engines[i]->name));
@@ -143,15 +155,18 @@ static int plot_growth(const struct results *r, const char *dir, struct vx_err *
 	for (unsigned j = 0; j < last->n_engines; j++)
 		growth_data(f, g, last->e[j].name);
 	fprintf(f,
-		"set multiplot layout 1,2 title \"{/:Bold %s}: growth, recall\\\\@10 = .95, one "
-		"thread\"\n"
-		"set xlabel 'records'\nset logscale x\nset format x '10^{%%T}'\nset key top left\n",
+		"set multiplot layout 1,2 title '%s: growth, recall@10 = .95' noenhanced "
+		"font 'sans-Bold,15'\n"
+		"set xlabel 'records'\nset logscale x\nset xtics ('10k' 1e4, '30k' 31623, '100k' "
+		"1e5, "
+		"'300k' 316228, '1M' 1e6, '3M' 3162278, '10M' 1e7)\nset key top left\n",
 		r->set->name);
 	for (int col = 2; col <= 3; col++) {
 		fprintf(f, "set ylabel '%s'\n%splot ",
 			col == 2 ? "microseconds per question" : "questions per second",
 			col == 2 ? "set yrange [0:*]\n"
-				 : "set yrange [*:*]\nset logscale y\nset key top right\n");
+				 : "set yrange [*:*]\nset logscale y\n" TICS
+				   "set key bottom left\n");
 		for (unsigned j = 0; j < last->n_engines; j++) {
 			fprintf(f, "%s$%s using 1:%d with linespoints title '%s'",
 				j ? ", \\\n     " : "", last->e[j].name, col,
