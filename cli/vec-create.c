@@ -4,7 +4,7 @@
 
 #include "cli_client.h"
 
-static const char *metric = "", *index_kind = "", *quant = "";
+static const char *metric = "", *index_kind = "", *quant = "", *recall = "";
 static uint32_t dim, m, ef_construction, spread;
 static bool if_missing;
 
@@ -14,6 +14,8 @@ static const struct cli_opt opts[] = {
 		"numbers per vector (default: as the first record)"},
 	{"index", 0, CLI_STR, &index_kind, "KIND", 0, 0, "hnsw (default) or flat"},
 	{"quant", 0, CLI_STR, &quant, "KIND", 0, 0, "sq8 (default) or none"},
+	{"recall", 'r', CLI_STR, &recall, "R", 0, 0,
+		"share of the true neighbours to find: 0.5 to 0.999 (default 0.95), or exact"},
 	{"m", 0, CLI_U32, &m, "N", 2, 128, "links per node of the graph"},
 	{"ef-construction", 0, CLI_U32, &ef_construction, "N", 8, 4096,
 		"breadth of the search that places a new node"},
@@ -76,6 +78,7 @@ int main(int argc, char **argv)
 	struct client_place place;
 	const Vecfs__Done *done;
 	enum vx_metric parsed;
+	float share;
 	int first = cli_parse(&tool, argc, argv);
 	const char *arg = cli_operand(argc, argv, first, "NAME");
 
@@ -87,12 +90,15 @@ int main(int argc, char **argv)
 		cli_usage("--index: '%s' is none of hnsw, flat", index_kind);
 	if (quant[0] && strcmp(quant, "sq8") != 0 && strcmp(quant, "none") != 0)
 		cli_usage("--quant: '%s' is none of sq8, none", quant);
+	if (recall[0] && vx_recall_parse(recall, strlen(recall), &share, &err))
+		cli_usage("--%s", err.msg);
 	struct client *c = cli_connect(arg, &place);
 
 	req.name = place.name;
 	req.metric = (char *)(uintptr_t)metric;
 	req.index = (char *)(uintptr_t)index_kind;
 	req.quant = (char *)(uintptr_t)quant;
+	req.recall = (char *)(uintptr_t)recall;
 	req.dim = dim;
 	req.m = m;
 	req.ef_construction = ef_construction;

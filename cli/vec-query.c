@@ -20,6 +20,8 @@
 
 static const char *format, *text, *near, *with = "", *embedder;
 static uint32_t k, ef, timeout_ms;
+static const char *recall_text;
+static float recall;
 static bool exact;
 
 static const struct cli_opt opts[] = {
@@ -29,6 +31,8 @@ static const struct cli_opt opts[] = {
 	{"text", 0, CLI_STR, &text, "TEXT", 0, 0, "ask with TEXT, by the collection's embedder"},
 	{"near", 0, CLI_STR, &near, "ID", 0, 0, "neighbours of a stored record, itself left out"},
 	{"ef", 0, CLI_U32, &ef, "N", 1, 100000, "breadth of the search"},
+	{"recall", 'r', CLI_STR, &recall_text, "R", 0, 0,
+		"share of the true neighbours to find: 0.5 to 0.999, or exact"},
 	{"exact", 0, CLI_FLAG, &exact, NULL, 0, 0, "compare with every record"},
 	{"with", 'w', CLI_STR, &with, "PARTS", 0, 0, "of meta,vector,text, in JSON answers"},
 	{"timeout", 0, CLI_U32, &timeout_ms, "MS", 1, 86400000,
@@ -50,6 +54,7 @@ static const struct cli_tool tool = {
 struct group {
 	bool by_id;
 	uint32_t dim, k, ef, timeout_ms;
+	float recall;
 	bool exact;
 	unsigned with;
 	enum answer_format format;
@@ -190,6 +195,7 @@ static int ask(struct query *q)
 	m.n = g->n;
 	m.k = g->k;
 	m.ef = g->ef;
+	m.recall = g->recall;
 	m.exact = g->exact;
 	m.timeout_ms = g->timeout_ms;
 	m.with = g->with;
@@ -228,7 +234,8 @@ static int add(struct query *q, const struct question *qu, uint64_t line)
 					 .by_id = qu->id != NULL,
 					 .dim = qu->id ? 0 : qu->dim,
 					 .k = k ? k : qu->k,
-					 .ef = ef ? ef : qu->ef,
+					 .ef = ef || recall > 0 ? ef : qu->ef,
+					 .recall = ef || recall > 0 ? recall : qu->recall,
 					 .timeout_ms = timeout_ms ? timeout_ms : qu->timeout_ms,
 					 .exact = exact || qu->exact > 0,
 					 .with = q->with,
@@ -248,9 +255,9 @@ static int add(struct query *q, const struct question *qu, uint64_t line)
 	if (want.format == ANSWER_TSV || want.format == ANSWER_IDS)
 		want.with = 0;
 	if (g->n && (g->by_id != want.by_id || g->dim != want.dim || g->k != want.k ||
-			    g->ef != want.ef || g->timeout_ms != want.timeout_ms ||
-			    g->exact != want.exact || g->with != want.with ||
-			    g->format != want.format || g->n == GROUP_MAX ||
+			    g->ef != want.ef || g->recall != want.recall ||
+			    g->timeout_ms != want.timeout_ms || g->exact != want.exact ||
+			    g->with != want.with || g->format != want.format || g->n == GROUP_MAX ||
 			    (uint64_t)(g->n + 1) * VX_MAX(g->k, 10u) > GROUP_HITS_MAX))
 		rc = ask(q);
 	if (rc)
@@ -260,6 +267,7 @@ static int add(struct query *q, const struct question *qu, uint64_t line)
 		g->dim = want.dim;
 		g->k = want.k;
 		g->ef = want.ef;
+		g->recall = want.recall;
 		g->timeout_ms = want.timeout_ms;
 		g->exact = want.exact;
 		g->with = want.with;
@@ -529,6 +537,13 @@ int main(int argc, char **argv)
 	q.with = cli_parse_with(with);
 	if (text && near)
 		cli_usage("--text and --near are two questions");
+	if (recall_text && ef)
+		cli_usage(
+			"--ef and --recall: one says how hard to search, the other what to reach");
+	if (recall_text && vx_recall_parse(recall_text, strlen(recall_text), &recall, &q.err))
+		cli_usage("--%s", q.err.msg);
+	if (exact && recall > 0 && recall < VX_RECALL_EXACT)
+		cli_usage("--exact finds all: --recall %s would be less", recall_text);
 	if ((text || near) && first + 1 < argc)
 		cli_usage("%s is the question; no FILE then", text ? "--text" : "--near");
 	q.out_format = cli.json  ? ANSWER_JSONL

@@ -104,8 +104,11 @@ static void apply_opts(const struct ask_opts *o, fuse_req_t req, struct coll_que
 {
 	if (!q->k)
 		q->k = o->k;
-	if (!q->ef)
+	/* What the question says wins over what the file's name says. */
+	if (!q->ef && q->recall == 0) {
 		q->ef = o->ef;
+		q->recall = o->recall;
+	}
 	q->exact = q->exact || o->exact;
 	q->stop = fs_interrupted;
 	q->stop_ctx = req;
@@ -114,7 +117,8 @@ static void apply_opts(const struct ask_opts *o, fuse_req_t req, struct coll_que
 /* Whether others should not wait for this one. */
 static bool lasts(const struct coll_query *q)
 {
-	return q->exact || q->k > SHORT_K_MAX || q->ef > SHORT_EF_MAX;
+	return q->exact || q->recall >= VX_RECALL_EXACT || q->k > SHORT_K_MAX ||
+	       q->ef > SHORT_EF_MAX;
 }
 
 static int ask_one(
@@ -203,6 +207,7 @@ static int take_question(
 	memset(d, 0, sizeof *d);
 	d->q.k = qn->k;
 	d->q.ef = qn->ef;
+	d->q.recall = qn->recall;
 	d->q.exact = qn->exact == 1;
 	d->q.with = with_of(qn->with);
 	if (qn->timeout_ms)

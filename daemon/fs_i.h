@@ -87,6 +87,7 @@ struct handle;
 /* How a question is to be answered where the question itself does not say: from the file's name. */
 struct ask_opts {
 	uint32_t k, ef; /* 0: not said */
+	float recall;   /* 0: not said */
 	bool exact;
 	enum answer_format format;
 };

@@ -155,6 +155,10 @@ static int parse_option(const char *p, size_t n, struct ask_opts *o, struct vx_e
 			       ? vx_err_set(
 					 err, -EINVAL, "ef= takes a number from 1 to %u", VX_K_MAX)
 			       : 1;
+	if (option_is(p, n, "recall")) {
+		int rc = vx_recall_parse(p + 7, n - 7, &o->recall, err);
+		return rc ? rc : 1;
+	}
 	if (option_is(p, n, "exact")) {
 		o->exact = n == 7 && p[6] == '1';
 		return n == 7 && (p[6] == '0' || p[6] == '1')

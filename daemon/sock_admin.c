@@ -52,6 +52,10 @@ static int admin_create(struct session *s, const struct rpc_frame *f, const void
 	int rc = copy_word(schema.index, m->index, "index", err);
 	if (rc == 0)
 		rc = copy_word(schema.quant, m->quant, "quant", err);
+	if (rc == 0 && strlen(m->recall) >= sizeof schema.recall)
+		rc = vx_err_set(err, -EINVAL, "recall: '%.40s' is too long", m->recall);
+	if (rc == 0)
+		strcpy(schema.recall, m->recall);
 	if (rc == 0)
 		rc = db_create(s->sock->db, m->name, &schema, err);
 	return rc ? rc : done(s, f);
@@ -276,7 +280,10 @@ static int admin_recall(struct session *s, const struct rpc_frame *f, const void
 	if (m->k > VX_K_MAX || m->samples > RECALL_SAMPLES_MAX)
 		return vx_err_set(err, -EINVAL, "at most k %u and %u samples are allowed", VX_K_MAX,
 			RECALL_SAMPLES_MAX);
-	int rc = coll_recall(c, m->k ? m->k : 10, m->samples ? m->samples : 100, m->ef, &r, err);
+	int rc = op_recall_check(m->ef, m->recall, err);
+	if (rc == 0)
+		rc = coll_recall(c, m->k ? m->k : 10, m->samples ? m->samples : 100, m->ef,
+			m->recall, &r, err);
 	if (rc)
 		return rc;
 	a.k = r.k;
@@ -285,6 +292,8 @@ static int admin_recall(struct session *s, const struct rpc_frame *f, const void
 	a.p50_us = r.p50_us;
 	a.p99_us = r.p99_us;
 	a.exact_p50_us = r.exact_p50_us;
+	a.promised = r.promised;
+	a.ef = r.ef;
 	session_answer(s, f->type | RPC_ANSWER, f->id, &a.base);
 	return 0;
 }

@@ -98,6 +98,8 @@ struct coll *op_coll(struct session *s, const struct rpc_frame *f, const char *n
 /* "put docs": where, for the error log. */
 const char *op_where(struct session *s, const struct rpc_frame *f, const char *coll);
 /* An error in the arena; NULL without memory. */
+/* Whether a request's ef and recall can be. */
+int op_recall_check(uint32_t ef, float recall, struct vx_err *err);
 Vecfs__RowError *op_row_error(struct session *s, uint32_t row, int rc, const struct vx_err *err);
 
 /* For coll_query.stop and coll_index_wait: the daemon stops, or (_or_hangup) the peer has gone. */

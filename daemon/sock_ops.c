@@ -62,6 +62,18 @@ static char *arena_string(struct session *s, const char *p)
 	return q;
 }
 
+int op_recall_check(uint32_t ef, float recall, struct vx_err *err)
+{
+	if (recall == 0 || recall == VX_RECALL_EXACT)
+		return ef && recall > 0
+			       ? vx_err_set(err, -EINVAL, "a question has ef or recall, not both")
+			       : 0;
+	if (!(recall >= VX_RECALL_MIN && recall <= VX_RECALL_MAX + 1e-6f))
+		return vx_err_set(err, -EINVAL,
+			"recall %g: it is a share from 0.5 to 0.999, or exact", (double)recall);
+	return ef ? vx_err_set(err, -EINVAL, "a question has ef or recall, not both") : 0;
+}
+
 Vecfs__RowError *op_row_error(struct session *s, uint32_t row, int rc, const struct vx_err *err)
 {
 	Vecfs__RowError *e = rpc_arena_alloc(s->arena, sizeof *e);

@@ -56,6 +56,9 @@ static int check(const Vecfs__QueryRequest *m, struct rpc_strings_view *ids, str
 			m->n, SOCK_QUERIES_MAX);
 	if (m->k > VX_K_MAX)
 		return vx_err_set(err, -EINVAL, "k is %u; at most %u is allowed", m->k, VX_K_MAX);
+	int rc = op_recall_check(m->ef, m->recall, err);
+	if (rc)
+		return rc;
 	/* One question may always ask for all it is allowed. */
 	if (m->n > 1 && (uint64_t)m->n * VX_MAX(m->k, 1u) > SOCK_HITS_MAX)
 		return vx_err_set(err, -EMSGSIZE,
@@ -86,6 +89,7 @@ static int ask(struct session *s, struct coll *c, const Vecfs__QueryRequest *m,
 		*q = (struct coll_query){
 			.k = m->k,
 			.ef = m->ef,
+			.recall = m->recall,
 			.exact = m->exact,
 			.with = m->with & COLL_ALL,
 			.deadline_ns = deadline,

@@ -42,6 +42,14 @@ const char *vx_metric_name(enum vx_metric m);
 VX_MUST_CHECK
 int vx_metric_parse(const char *s, enum vx_metric *ret_m);
 
+/* A recall as users write it: a share from 0.5 to 0.999, or "exact" (VX_RECALL_EXACT).  Where it
+ * may be absent, 0 says so.  -EINVAL with the reason. */
+#define VX_RECALL_MIN   0.5f
+#define VX_RECALL_MAX   0.999f
+#define VX_RECALL_EXACT 1.0f
+struct vx_err;
+int vx_recall_parse(const char *p, size_t n, float *ret, struct vx_err *err);
+
 static inline bool vx_mul_overflow(size_t a, size_t b, size_t *ret)
 {
 	return __builtin_mul_overflow(a, b, ret);

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *vx_metric_name(enum vx_metric m)
@@ -19,6 +20,43 @@ int vx_metric_parse(const char *s, enum vx_metric *ret_m)
 		}
 	}
 	return -EINVAL;
+}
+
+int vx_recall_parse(const char *p, size_t n, float *ret, struct vx_err *err)
+{
+	char s[32], *end;
+	size_t numeric = 0;
+
+	if (n == 5 && memcmp(p, "exact", 5) == 0) {
+		*ret = VX_RECALL_EXACT;
+		return 0;
+	}
+	int shown = (int)VX_MIN(n, (size_t)20);
+	while (numeric < n && p[numeric] && strchr("0123456789.eE+-", p[numeric]))
+		numeric++;
+	if (n == 0 || n >= sizeof s || numeric < n)
+		return vx_err_set(err, -EINVAL,
+			"recall: '%.*s' is neither a number from 0.5 to 0.999 nor exact", shown, p);
+	memcpy(s, p, n);
+	s[n] = 0;
+	double v = strtod(s, &end);
+	if (*end)
+		return vx_err_set(err, -EINVAL,
+			"recall: '%s' is neither a number from 0.5 to 0.999 nor exact", s);
+	if (!(v >= 0.5))
+		return vx_err_set(err, -EINVAL,
+			"recall: %s is less than 0.5, the least that can be asked for", s);
+	if (v > 1)
+		return vx_err_set(err, -EINVAL,
+			"recall: %s is more than all: it is a share, at most 0.999, or exact", s);
+	if (v > (double)VX_RECALL_MAX + 1e-9)
+		return vx_err_set(err, -EINVAL,
+			"recall: %s is above 0.999: only a comparison with every record keeps "
+			"that, "
+			"which is called exact",
+			s);
+	*ret = (float)v;
+	return 0;
 }
 
 int vx_err_set(struct vx_err *err, int code, const char *fmt, ...)

@@ -116,11 +116,15 @@ static int set_state(sqlite3 *sq, const char *key, uint64_t v)
 static void refresh(struct coll *c)
 {
 	enum vx_metric m = VX_COSINE;
+	const char *r = coll_opt_get(c, CO_RECALL);
+	float recall = 0; /* the default */
 
 	(void)!vx_metric_parse(coll_opt_get(c, CO_METRIC), &m);
 	atomic_store_explicit(&c->metric, m, memory_order_relaxed);
 	atomic_store_explicit(
 		&c->ef_search, (uint32_t)atoi(coll_opt_get(c, CO_EF_SEARCH)), memory_order_relaxed);
+	(void)!vx_recall_parse(r, strlen(r), &recall, NULL);
+	atomic_store_explicit(&c->recall, recall, memory_order_relaxed);
 	atomic_store_explicit(
 		&c->k_default, (uint32_t)atoi(coll_opt_get(c, CO_K)), memory_order_relaxed);
 	/* Last, with release: whoever sees the dimension sees the metric it was fixed with. */

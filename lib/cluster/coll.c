@@ -205,6 +205,7 @@ static int schema_pairs(
 	v[CO_METRIC] = vx_metric_name(s->metric);
 	v[CO_INDEX] = s->index[0] ? s->index : NULL;
 	v[CO_QUANT] = s->quant[0] ? s->quant : NULL;
+	v[CO_RECALL] = s->recall[0] ? s->recall : NULL;
 	*ret_n = 0;
 	for (int o = 0; o < CO_N; o++) {
 		if (!v[o])

@@ -18,7 +18,9 @@ const struct coll_option coll_options[] = {
 		"breadth of the search that places a new node"},
 	[CO_SPREAD] = {"spread", "1", "1", "256", true, "shards the collection is spread over"},
 	[CO_EF_SEARCH] = {"ef_search", "0", "0", "100000", false,
-		"breadth of a search; 0: what reaches recall 0.95 as a rule"},
+		"breadth of a search; 0: what the recall needs"},
+	[CO_RECALL] = {"recall", "0.95", NULL, NULL, false,
+		"share of the true neighbours to find: 0.5 to 0.999, or exact"},
 	[CO_K] = {"k", "10", "1", "100000", false, "neighbours when the question does not say"},
 	[CO_ON_ERROR] = {"on_error", "skip", NULL, NULL, false,
 		"a bad record in inbox/: skip it, or abort the file"},
@@ -45,6 +47,7 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 {
 	const struct coll_option *d = &coll_options[o];
 	enum vx_metric m;
+	float recall;
 
 	if (strlen(value) > CONFIG_VALUE_MAX || strpbrk(value, "\n\r"))
 		return vx_err_set(
@@ -62,6 +65,8 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 		return 0;
 	}
 	switch (o) {
+	case CO_RECALL:
+		return vx_recall_parse(value, strlen(value), &recall, err);
 	case CO_METRIC:
 		if (vx_metric_parse(value, &m))
 			return vx_err_set(

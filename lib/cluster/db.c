@@ -4,6 +4,7 @@
  * (every entry above a group's mark is applied again and found to be there), index workers.  Closing goes
  * the other way: what was accepted is applied, every group marked, the log closed, stores closed.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -311,10 +312,66 @@ uint64_t coll_count(struct coll *c)
 	return coll_index_info(c, &info) ? 0 : info.records;
 }
 
+/* The weakest slice's figures, which the whole cannot fall below. */
+struct recall_sum {
+	struct index_recall worst;
+	uint64_t samples, slots;
+	uint32_t ef;
+	bool scan;
+};
+
+static void add_recall(struct recall_sum *s, const struct index_recall *r)
+{
+	const struct index_recall old = s->worst;
+
+	if (s->samples == 0 || r->samples == 0)
+		s->worst = s->samples ? old : *r;
+	else {
+		s->worst.measured = fmin(old.measured, r->measured);
+		s->worst.codes = fmin(old.codes, r->codes);
+		s->worst.reranked = fmin(old.reranked, r->reranked);
+	}
+	s->samples += r->samples;
+	s->slots += r->measured_slots;
+	s->ef = VX_MAX(s->ef, r->ef);
+	s->scan |= r->scan || r->exact;
+}
+
+/* What is promised, what is done for it, and what of it was measured.  Figures that were not
+ * measured yet are left out. */
+static int print_recall(const struct coll *c, const struct recall_sum *s, struct buf *out)
+{
+	const float recall = atomic_load_explicit(&c->recall, memory_order_relaxed);
+	const uint32_t ef = atomic_load_explicit(&c->ef_search, memory_order_relaxed);
+	int rc;
+
+	if (recall >= VX_RECALL_EXACT)
+		rc = buf_printf(out, "recall exact\n");
+	else
+		rc = buf_printf(out, "recall %.4g\n", (double)recall);
+	if (rc == 0 && ef)
+		rc = buf_printf(out, "recall_ef %u\nrecall_by ef_search\n", ef);
+	else if (rc == 0 && recall < VX_RECALL_EXACT)
+		rc = buf_printf(
+			out, "recall_ef %u\nrecall_by %s\n", s->ef, s->scan ? "scan" : "graph");
+	if (rc || s->samples == 0)
+		return rc;
+	if (recall < VX_RECALL_EXACT && !ef && !isnan(s->worst.measured))
+		rc = buf_printf(out, "recall_measured %.4f\n", s->worst.measured);
+	if (rc)
+		return rc;
+	return buf_printf(out,
+		"recall_samples %llu\nrecall_measured_slots %llu\nrecall_codes %.4f\n"
+		"recall_reranked %.4f\n",
+		(unsigned long long)s->samples, (unsigned long long)s->slots, s->worst.codes,
+		s->worst.reranked);
+}
+
 int coll_stats(struct coll *c, struct buf *out)
 {
 	uint64_t disk = 0, applied = 0;
 	uint32_t max_level = 0, ef = 0;
+	struct recall_sum recall = {.samples = 0};
 	struct coll_index_info info;
 	int rc = coll_index_info(c, &info);
 
@@ -331,9 +388,13 @@ int coll_stats(struct coll *c, struct buf *out)
 		applied = VX_MAX(applied, st.applied);
 		max_level = VX_MAX(max_level, st.index.max_level);
 		ef = VX_MAX(ef, st.index.ef_default);
+		struct index_recall r;
+		float want = atomic_load_explicit(&c->recall, memory_order_relaxed);
+		if (slice_index_recall(sl, want, 10, &r))
+			add_recall(&recall, &r);
 		slice_put(sl);
 	}
-	return buf_printf(out,
+	rc = buf_printf(out,
 		"name %s\ncid %u\ncount %llu\ndim %u\nmetric %s\nbytes %llu\nmemory_bytes %llu\n"
 		"slots %llu\ndead %llu\nlag %llu\nindex %s\nindex_state %s\nquant %s\nef_default "
 		"%u\n"
@@ -343,4 +404,5 @@ int coll_stats(struct coll *c, struct buf *out)
 		(unsigned long long)info.memory_bytes, (unsigned long long)info.slots,
 		(unsigned long long)info.dead, (unsigned long long)info.tail, info.kind, info.state,
 		info.quant, ef, max_level, c->n_places, (unsigned long long)applied);
+	return rc ? rc : print_recall(c, &recall, out);
 }

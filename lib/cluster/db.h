@@ -60,6 +60,7 @@ struct coll_schema {
 	char index[16], quant[16];   /* "" : default */
 	uint32_t m, ef_construction; /* 0: default */
 	uint32_t spread;             /* shards it is spread over; 0: 1 */
+	char recall[32];             /* at creation alone; "": default */
 };
 
 /* -EEXIST, -EINVAL (name), -EROFS. */
@@ -96,7 +97,7 @@ VX_MUST_CHECK
 int coll_stats(struct coll *c, struct buf *out);
 uint64_t coll_count(struct coll *c);
 
-/* One option per name: ef_search on_error embedder index quant m ef_construction metric dim ...
+/* One option per name: recall ef_search on_error embedder index quant m ef_construction metric dim ...
  * (the table is coll_options in collopt.c).  Values are text without newline. */
 struct coll_option {
 	const char *name;
@@ -199,7 +200,8 @@ struct coll_query {
 	const char *id; /* neighbours of a stored record, which is left out */
 	size_t id_len;
 	uint32_t k;  /* 1..VX_K_MAX; 0: the collection's default (10) */
-	uint32_t ef; /* 0: the collection's */
+	uint32_t ef; /* 0: by the recall */
+	float recall; /* VX_RECALL_MIN..MAX or VX_RECALL_EXACT; 0: the collection's ef_search or recall */
 	bool exact;
 	unsigned with;           /* COLL_*: what each hit carries beside id and distance */
 	uint64_t deadline_ns;    /* clock_mono_ns; 0: none */
@@ -248,14 +250,17 @@ int coll_index_check(struct coll *c, struct vx_err *err);
 VX_MUST_CHECK
 int coll_index_save(struct coll *c, struct vx_err *err);
 
-/* Recall of the default settings against exact search on 'samples' stored records. */
+/* Recall against exact search on 'samples' stored records, each asked for as if it were not there.
+ * 'ef', 'recall': of the questions, as in struct coll_query. */
 struct coll_recall {
 	uint32_t k, samples;
 	double recall;
+	float promised; /* 0: nothing, the ef was given */
+	uint32_t ef;    /* of a search; 0: everything was scanned */
 	double p50_us, p99_us, exact_p50_us;
 };
 VX_MUST_CHECK
-int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, struct coll_recall *ret,
-	struct vx_err *err);
+int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, float recall,
+	struct coll_recall *ret, struct vx_err *err);
 
 #endif

@@ -49,6 +49,7 @@ enum coll_opt {
 	CO_EF_CONSTRUCTION,
 	CO_SPREAD,
 	CO_EF_SEARCH,
+	CO_RECALL,
 	CO_K,
 	CO_ON_ERROR,
 	CO_EMBEDDER,
@@ -69,6 +70,7 @@ struct coll {
 	_Atomic uint32_t dim; /* 0 until fixed; release, paired with acquire in coll_dim() */
 	_Atomic uint32_t metric;
 	_Atomic uint32_t ef_search, k_default;
+	_Atomic float recall;
 	_Atomic uint32_t epoch;
 	atomic_bool sealed; /* has had records: fixed options stay; release, as 'dim' */
 	atomic_bool gone;

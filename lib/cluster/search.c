@@ -212,9 +212,28 @@ void coll_answer_release(struct coll_answer *a)
 	memset(a, 0, sizeof *a);
 }
 
+/* How a question is answered: its own ef or recall, else the collection's. */
+static void set_effort(const struct coll *c, const struct coll_query *q, struct index_query *iq)
+{
+	float recall = q->recall;
+
+	iq->ef = q->ef;
+	if (iq->ef == 0 && recall == 0)
+		iq->ef = atomic_load_explicit(&c->ef_search, memory_order_relaxed);
+	if (iq->ef == 0 && recall == 0)
+		recall = atomic_load_explicit(&c->recall, memory_order_relaxed);
+	iq->exact = q->exact || (iq->ef == 0 && recall >= VX_RECALL_EXACT);
+	iq->recall = recall;
+}
+
+/* A slot that is to be searched for as if it were not there. */
+struct absent {
+	uint32_t shard, slot;
+};
+
 /* Searches every slice for k_list neighbours, then merges the lists into 'a'. */
 static int scatter(struct coll *c, const struct coll_query *q, const float *vec, uint32_t k,
-	uint64_t exclude, struct coll_answer *a, struct vx_err *err)
+	uint64_t exclude, const struct absent *absent, struct coll_answer *a, struct vx_err *err)
 {
 	struct slice *slices[SHARDS_MAX];
 	uint32_t shards[SHARDS_MAX], counts[SHARDS_MAX], heads[SHARDS_MAX], n = 0;
@@ -224,13 +243,12 @@ static int scatter(struct coll *c, const struct coll_query *q, const float *vec,
 	struct index_query iq = {
 		.vec = vec,
 		.k = k_list,
-		.ef = q->ef ? q->ef : atomic_load_explicit(&c->ef_search, memory_order_relaxed),
-		.exact = q->exact,
 		.stop = q->stop || q->deadline_ns ? should_stop : NULL,
 		.stop_ctx = &stop,
 	};
 	int rc = scratch_reserve(&scratch, (size_t)c->n_places * k_list, k_list);
 
+	set_effort(c, q, &iq);
 	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
 		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
 		struct slice_hit *hits = scratch.hits + (size_t)n * k_list;
@@ -241,6 +259,7 @@ static int scatter(struct coll *c, const struct coll_query *q, const float *vec,
 		slices[n] = sl;
 		shards[n] = c->places[i].shard;
 		counts[n] = 0;
+		iq.skip = absent && absent->shard == shards[n] ? absent->slot + 1 : 0;
 		rc = slice_search(sl, &iq, hits, &counts[n], NULL);
 		for (uint32_t j = 0; rc == 0 && j < counts[n]; j++)
 			d[j] = hits[j].distance;
@@ -275,13 +294,13 @@ int coll_search(
 		return rc;
 	atomic_fetch_add_explicit(&c->db->n_searches, 1, memory_order_relaxed);
 	if (!q->id)
-		return scatter(c, q, q->vec, k, UINT64_MAX, ret, err);
+		return scatter(c, q, q->vec, k, UINT64_MAX, NULL, ret, err);
 	rc = coll_get(c, q->id, q->id_len, COLL_VEC, &near, err);
 	if (rc == -ENOENT)
 		vx_err_set(err, rc, "no record '%.*s' in '%s'", (int)VX_MIN(q->id_len, 240u), q->id,
 			c->name);
 	if (rc == 0)
-		rc = scatter(c, q, near.rec.vec, k, near.handle, ret, err);
+		rc = scatter(c, q, near.rec.vec, k, near.handle, NULL, ret, err);
 	coll_rec_release(&near);
 	return rc;
 }
@@ -404,6 +423,9 @@ int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
 	return 0;
 }
 
+#define FIND_K  16u
+#define FIND_EF 128u
+
 /* --- recall ------------------------------------------------------------------------------------ */
 struct pick {
 	uint64_t handle;
@@ -472,43 +494,103 @@ static uint32_t count_found(
 	return VX_MIN(found, exact->n_hits);
 }
 
-int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, struct coll_recall *ret,
-	struct vx_err *err)
+/* The slot of a record: it is its own nearest neighbour, unless others are its equals. */
+static int find_slot(struct coll *c, const struct coll_rec *rec, struct absent *ret)
+{
+	struct slice_hit hits[FIND_K];
+	uint32_t n = 0;
+	int rc;
+
+	ret->shard = (uint32_t)(rec->handle >> HANDLE_SHARD_SHIFT);
+	struct slice *sl = coll_slice(c, ret->shard, &rc, NULL);
+	if (!sl)
+		return -ENOENT;
+	struct index_query iq = {.vec = rec->rec.vec, .k = FIND_K, .ef = FIND_EF};
+	rc = slice_search(sl, &iq, hits, &n, NULL);
+	slice_put(sl);
+	for (uint32_t i = 0; rc == 0 && i < n; i++) {
+		if (hits[i].rowid == (rec->handle & ((1ull << HANDLE_SHARD_SHIFT) - 1))) {
+			ret->slot = hits[i].slot;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+/* What the questions are promised, and the breadth that this comes to. */
+static void describe_effort(struct coll *c, const struct coll_query *q, struct coll_recall *ret)
+{
+	struct index_query iq = {.ef = 0};
+	int rc;
+
+	set_effort(c, q, &iq);
+	ret->ef = iq.ef;
+	ret->promised = iq.exact         ? VX_RECALL_EXACT
+			: iq.ef          ? 0
+			: iq.recall == 0 ? INDEX_RECALL_DEFAULT
+					 : iq.recall;
+	for (uint32_t i = 0; i < c->n_places && iq.ef == 0 && !iq.exact; i++) {
+		struct index_recall r;
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, NULL);
+		if (!sl)
+			continue;
+		if (slice_index_recall(sl, iq.recall, q->k, &r))
+			ret->ef = VX_MAX(ret->ef, r.ef);
+		slice_put(sl);
+	}
+}
+
+int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, float recall,
+	struct coll_recall *ret, struct vx_err *err)
 {
 	struct coll_answer got = {.k = 0}, exact = {.k = 0};
 	struct coll_rec rec = {.handle = 0};
 	uint64_t found = 0, wanted = 0;
 	double *us = calloc(2 * (size_t)VX_MAX(samples, 1u), sizeof *us);
-	uint32_t n = 0;
+	uint32_t n = 0, lost = 0;
 	int rc = us ? 0 : -ENOMEM;
 
-	for (; rc == 0 && n < samples; n++) {
+	while (rc == 0 && n < samples && lost < samples + FIND_K) {
+		struct absent self;
+
 		rc = pick_record(c, &rec);
 		if (rc)
 			break;
-		struct coll_query q = {.vec = rec.rec.vec, .dim = rec.rec.dim, .k = k, .ef = ef};
+		if (find_slot(c, &rec, &self)) {
+			lost++; /* replaced meanwhile, or one of many equals */
+			continue;
+		}
+		struct coll_query q = {
+			.vec = rec.rec.vec, .dim = rec.rec.dim, .k = k, .ef = ef, .recall = recall};
 		uint64_t t0 = clock_mono_ns();
-		rc = coll_search(c, &q, &got, err);
+		rc = scatter(c, &q, q.vec, k, UINT64_MAX, &self, &got, err);
 		uint64_t t1 = clock_mono_ns();
 		q.exact = true;
 		if (rc == 0)
-			rc = coll_search(c, &q, &exact, err);
+			rc = scatter(c, &q, q.vec, k, UINT64_MAX, &self, &exact, err);
 		us[n] = (double)(t1 - t0) / 1e3;
 		us[samples + n] = (double)(clock_mono_ns() - t1) / 1e3;
 		found += count_found(&got, &exact, coll_metric(c));
 		wanted += exact.n_hits;
+		n++;
 	}
 	if (rc == -ENODATA)
 		vx_err_set(err, rc, "collection '%s' has no records to measure on", c->name);
-	if (rc == 0 && n > 0) {
+	if (rc == 0 && n == 0)
+		rc = vx_err_set(err, -ENODATA,
+			"collection '%s': no record can be told from its equals", c->name);
+	if (rc == 0) {
+		const struct coll_query q = {.k = k, .ef = ef, .recall = recall};
+
 		qsort(us, n, sizeof *us, cmp_double);
 		qsort(us + samples, n, sizeof *us, cmp_double);
-		ret->k = k ? k : got.k;
+		ret->k = k;
 		ret->samples = n;
 		ret->recall = wanted ? (double)found / (double)wanted : 1.0;
 		ret->p50_us = us[n / 2];
 		ret->p99_us = us[(size_t)n * 99 / 100];
 		ret->exact_p50_us = us[samples + n / 2];
+		describe_effort(c, &q, ret);
 	}
 	coll_answer_release(&got);
 	coll_answer_release(&exact);

@@ -22,6 +22,7 @@ enum key {
 	K_TEXT,
 	K_K,
 	K_EF,
+	K_RECALL,
 	K_EXACT,
 	K_WITH,
 	K_TIMEOUT,
@@ -30,9 +31,9 @@ enum key {
 	K_COUNT
 };
 
-static const char *const key_names[K_COUNT] = {
-	"vector", "id", "text", "k", "ef", "exact", "with", "timeout_ms", "format", "query"};
-static const char *const later[] = {"filter", "consistency", "recall"};
+static const char *const key_names[K_COUNT] = {"vector", "id", "text", "k", "ef", "recall", "exact",
+	"with", "timeout_ms", "format", "query"};
+static const char *const later[] = {"filter", "consistency"};
 
 static bool key_is(const char *key, size_t n, const char *name)
 {
@@ -167,6 +168,21 @@ static int take_exact(struct json_scan *s, int *ret)
 	return 0;
 }
 
+static int take_recall(struct json_scan *s, float *ret)
+{
+	struct json_value v;
+	int rc = jscan_cut(s, false, &v);
+
+	if (rc)
+		return rc;
+	if (v.kind == JK_STRING)
+		return vx_recall_parse(v.p + 1, v.n - 2, ret, s->err);
+	if (v.kind != JK_NUMBER)
+		return vx_err_set(s->err, -EINVAL,
+			"\"recall\" must be a number from 0.5 to 0.999, or \"exact\"");
+	return vx_recall_parse(v.p, v.n, ret, s->err);
+}
+
 static int unknown_key(struct json_scan *s, const char *key, size_t n)
 {
 	for (size_t i = 0; i < VX_ARRAY_SIZE(later); i++) {
@@ -178,7 +194,8 @@ static int unknown_key(struct json_scan *s, const char *key, size_t n)
 	while (n > 0 && !vx_utf8_valid(key, n))
 		n--;
 	return vx_err_set(s->err, -EINVAL,
-		"unknown key \"%.*s\" in a question; known are vector, id, text, k, ef, exact, "
+		"unknown key \"%.*s\" in a question; known are vector, id, text, k, ef, recall, "
+		"exact, "
 		"with, "
 		"timeout_ms, format, query",
 		(int)n, key);
@@ -212,6 +229,8 @@ static int member(void *ctx, struct json_scan *s, const char *key, size_t n)
 		return take_uint(s, "k", VX_K_MAX, &w->q->k);
 	case K_EF:
 		return take_uint(s, "ef", EF_MAX, &w->q->ef);
+	case K_RECALL:
+		return take_recall(s, &w->q->recall);
 	case K_EXACT:
 		return take_exact(s, &w->q->exact);
 	case K_WITH:
@@ -242,6 +261,14 @@ static int parse_object(struct walk *w, struct json_scan *s, struct question *q)
 	if (asked & (asked - 1))
 		return vx_err_set(s->err, -EINVAL,
 			"the question has more than one of \"vector\", \"id\" and \"text\"");
+	if (q->ef && q->recall > 0)
+		return vx_err_set(s->err, -EINVAL,
+			"the question has \"ef\" and \"recall\": one says how hard to search, the "
+			"other "
+			"what to reach");
+	if (q->exact == 1 && q->recall > 0 && q->recall < VX_RECALL_EXACT)
+		return vx_err_set(s->err, -EINVAL,
+			"the question is \"exact\" and has a \"recall\" that is less");
 	if (asked == 1u << K_VECTOR) {
 		q->vec = w->a->vec;
 		q->dim = w->dim;

@@ -1,9 +1,9 @@
 /* question.h - questions and answers as text, for the mount and the tools alike.
  *
  * A question is a vector as text or raw float32, or a JSON object
- * {"vector"|"id"|"text", "k", "ef", "exact", "with":["meta","vector","text"], "timeout_ms",
+ * {"vector"|"id"|"text", "k", "ef"|"recall", "exact", "with":["meta","vector","text"], "timeout_ms",
  *  "format":"tsv|json|jsonl|ids", "query": its own id}.
- * Keys that belong to later versions ("filter", "consistency", "recall") are -EOPNOTSUPP by name,
+ * Keys that belong to later versions ("filter", "consistency") are -EOPNOTSUPP by name,
  * unknown keys -EINVAL by name.
  */
 #ifndef VECFS_CODEC_QUESTION_H
@@ -29,6 +29,7 @@ struct question {
 	size_t name_len;
 	uint32_t k;    /* 0: not said */
 	uint32_t ef;   /* 0: not said */
+	float recall;  /* as vx_recall_parse gives it; 0: not said */
 	int exact;     /* -1 not said */
 	unsigned with; /* WITH_* */
 	enum answer_format format;

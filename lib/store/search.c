@@ -343,3 +343,13 @@ int slice_index_check(struct slice *sl, struct vx_err *err)
 	int rc = slice_index_ready(sl, &ix, err);
 	return rc ? rc : index_check(ix, err);
 }
+
+bool slice_index_recall(struct slice *sl, float recall, uint32_t k, struct index_recall *ret)
+{
+	vx_lock(&sl->mu);
+	struct index *ix = sl->index_phase == INDEX_READY ? sl->index : NULL;
+	vx_unlock(&sl->mu);
+	if (ix)
+		index_recall(ix, recall, k, ret);
+	return ix != NULL;
+}

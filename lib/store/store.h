@@ -195,5 +195,7 @@ VX_MUST_CHECK
 int slice_index_save(struct slice *sl, uint32_t min_slots, struct vx_err *err);
 VX_MUST_CHECK
 int slice_index_check(struct slice *sl, struct vx_err *err);
+/* What is known of the recall; false when the index is not loaded. */
+bool slice_index_recall(struct slice *sl, float recall, uint32_t k, struct index_recall *ret);
 
 #endif

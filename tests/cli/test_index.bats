@@ -37,7 +37,35 @@ load helper
 	[ "$(jq '.recall >= 0.9 and .recall <= 1 and .samples == 50 and .k == 10' <<<"$output")" = true ]
 	run vec-recall -t "$C" -n 20 -k 5
 	[[ ${lines[0]} == recall$'\t'* ]]
-	[[ ${lines[1]} == k$'\t'5 ]]
+	[[ ${lines[1]} == promised$'\t'0.95 ]]
+	[[ ${lines[3]} == k$'\t'5 ]]
 	run vec-recall --at-least 1.1 "$C"
 	[ "$status" -eq 1 ]
+}
+
+@test "a recall is promised by the collection or the question, and bad ones say why" {
+	vec-create --recall 0.99 "$C"
+	gen_jsonl 3000 16 | vec-put "$C"
+	vec-index wait "$C"
+	vec-stat "$C" | grep -qx 'recall 0.99'
+	vec-stat "$C" | grep -qE '^recall_measured (0.99|1.00)'
+	vec-stat "$C" | grep -qE '^recall_codes 0'
+	[ "$(vec-recall -j -n 50 "$C" | jq '.promised == 0.99 and .recall >= 0.95')" = true ]
+	[ "$(vec-recall -j -n 50 -r exact "$C" | jq '.promised == 1 and .recall == 1')" = true ]
+	q=$(gen_jsonl 1 16 | jq -c '.vector')
+	[ "$(vec-query --recall exact -i "$C" <<<"$q")" = "$(vec-query --exact -i "$C" <<<"$q")" ]
+	[ "$(vec-query --recall 0.8 -i "$C" <<<"$q" | wc -l)" -eq 10 ]
+	[ "$(vec-query -i "$C" <<<"{\"vector\":$q,\"recall\":\"exact\"}" | wc -l)" -eq 10 ]
+	for bad in 0 1 1.5 x; do
+		run vec-query --recall $bad "$C" <<<"$q"
+		[ "$status" -eq 2 ]
+		[[ $output == *"recall: "* ]]
+		run vec-query "$C" <<<"{\"vector\":$q,\"recall\":\"$bad\"}"
+		[[ $output == *"recall: "* ]]
+		run vec-create --recall $bad "$C-2"
+		[ "$status" -eq 2 ]
+	done
+	run vec-query --recall 0.9 --ef 20 "$C" <<<"$q"
+	[ "$status" -eq 2 ]
+	[[ $output == *"how hard"* ]]
 }

@@ -432,7 +432,7 @@ static void bulk_is_indexed_and_recall_is_high(void **state)
 		assert_ok(coll_index_wait(c, 0, NULL, NULL));
 		assert_ok(coll_index_check(c, &err));
 		assert_int_equal(coll_count(c), 20000);
-		assert_ok(coll_recall(c, 10, 100, 0, &rec, &err));
+		assert_ok(coll_recall(c, 10, 100, 0, 0, &rec, &err));
 		assert_true(rec.recall >= 0.9);
 		coll_put(c);
 		reopen(f);
@@ -467,7 +467,7 @@ static void ties_by_rounding_do_not_lower_the_measured_recall(void **state)
 	assert_ok(batch_commit(b, &res, &err));
 	batch_free(b);
 	assert_ok(coll_index_wait(c, 0, NULL, NULL));
-	assert_ok(coll_recall(c, 10, 100, 0, &rec, &err));
+	assert_ok(coll_recall(c, 10, 100, 0, 0, &rec, &err));
 	if (rec.recall < 0.91)
 		fail_msg("recall %.4f", rec.recall);
 	coll_put(c);

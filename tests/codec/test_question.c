@@ -83,6 +83,11 @@ static void all_keys_are_understood(void **state)
 	assert_memory_equal(q.text, "how \"so\"", 8);
 	assert_int_equal(q.exact, 0);
 	assert_int_equal(q.with, WITH_META);
+	assert_true(q.recall == 0);
+	assert_int_equal(parse("{\"id\":1,\"recall\":0.99}", &q, NULL), 0);
+	assert_true(q.recall == 0.99f);
+	assert_int_equal(parse("{\"id\":1,\"recall\":\"exact\"}", &q, NULL), 0);
+	assert_true(q.recall == VX_RECALL_EXACT);
 	assert_int_equal(parse("{\"id\":42,\"with\":[]}", &q, NULL), 0);
 	assert_memory_equal(q.id, "42", 2);
 }
@@ -101,7 +106,18 @@ static void refusals_say_why(void **state)
 		{"{\"vector\":[1],\"id\":\"a\"}", -EINVAL, "more than one"},
 		{"{\"vector\":[1],\"filter\":\"a=1\"}", -EOPNOTSUPP, "filter"},
 		{"{\"vector\":[1],\"consistency\":\"any\"}", -EOPNOTSUPP, "consistency"},
-		{"{\"vector\":[1],\"recall\":0.9}", -EOPNOTSUPP, "recall"},
+		{"{\"vector\":[1],\"recall\":0}", -EINVAL, "less than 0.5"},
+		{"{\"vector\":[1],\"recall\":0.49}", -EINVAL, "less than 0.5"},
+		{"{\"vector\":[1],\"recall\":-1}", -EINVAL, "less than 0.5"},
+		{"{\"vector\":[1],\"recall\":1}", -EINVAL, "called exact"},
+		{"{\"vector\":[1],\"recall\":0.9995}", -EINVAL, "called exact"},
+		{"{\"vector\":[1],\"recall\":1.5}", -EINVAL, "more than all"},
+		{"{\"vector\":[1],\"recall\":95}", -EINVAL, "more than all"},
+		{"{\"vector\":[1],\"recall\":\"x\"}", -EINVAL, "'x' is neither"},
+		{"{\"vector\":[1],\"recall\":\"\"}", -EINVAL, "neither"},
+		{"{\"vector\":[1],\"recall\":true}", -EINVAL, "\"recall\""},
+		{"{\"vector\":[1],\"recall\":0.9,\"ef\":20}", -EINVAL, "\"ef\" and \"recall\""},
+		{"{\"vector\":[1],\"recall\":0.9,\"exact\":true}", -EINVAL, "less"},
 		{"{\"vector\":[1],\"kk\":1}", -EINVAL, "\"kk\""},
 		{"{\"vector\":[1],\"k\":0}", -EINVAL, "\"k\""},
 		{"{\"vector\":[1],\"k\":-1}", -EINVAL, "\"k\""},
