@@ -181,12 +181,15 @@ static int32_t dot_u4i8(const uint8_t *row, const int8_t *q, size_t n)
 }
 
 /* --- 1-bit codes ---------------------------------------------------------------- */
+/* Up to 32 bytes, and zeros.  Sixteen are common (128 components), others rare. */
 static SIMD_INLINE __m256i load32_part(const uint8_t *p, size_t k)
 {
 	uint8_t t[32] = {0};
 
 	if (k >= 32)
 		return load32(p);
+	if (k == 16)
+		return _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)p));
 	memcpy(t, p, k);
 	return load32(t);
 }

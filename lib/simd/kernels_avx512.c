@@ -424,25 +424,38 @@ static SIMD_INLINE void tile_rows(enum tile_kind kind, const size_t R, const voi
 	}
 }
 
-static SIMD_INLINE void rows_many(enum tile_kind kind, const void *q, size_t n, size_t bytes,
-	const uint8_t *const *rows, size_t count, int32_t *ret)
+/* All whole groups of R rows; returns how many rows that were. */
+static SIMD_INLINE size_t rows_groups(enum tile_kind kind, const size_t R, const void *q, size_t n,
+	size_t bytes, const uint8_t *const *rows, size_t count, int32_t *ret)
 {
-	size_t ahead = simd_rows_ahead(bytes), i = 0;
-	const uint8_t *group[8];
+	size_t ahead = simd_groups_ahead(bytes, R), i = 0;
+	const uint8_t *later[4];
 
 	for (size_t j = 0; j < ahead && j < count; j++)
 		simd_prefetch_row(rows[j], bytes);
-	for (; i + ahead < count && i + 8 <= count; i += 8) {
-		const uint8_t *const *later = rows + i + ahead;
-		if (i + ahead + 8 > count) {
-			for (size_t j = 0; j < 8; j++)
-				group[j] = rows[VX_MIN(i + ahead + j, count - 1)];
-			later = group;
+	for (; i + ahead < count && i + R <= count; i += R) {
+		if (R == 4) {
+			for (size_t j = 0; j < 4; j++)
+				later[j] = rows[VX_MIN(i + ahead + j, count - 1)];
+			tile_rows(kind, R, q, n, rows + i, later, ret + i, R);
+		} else {
+			for (size_t j = i + ahead; j < i + ahead + R && j < count; j++)
+				simd_prefetch_row(rows[j], bytes);
+			tile_rows(kind, R, q, n, rows + i, NULL, ret + i, R);
 		}
-		tile_rows(kind, 8, q, n, rows + i, later, ret + i, 8);
 	}
-	for (; i + 8 <= count; i += 8)
-		tile_rows(kind, 8, q, n, rows + i, NULL, ret + i, 8);
+	for (; i + R <= count; i += R)
+		tile_rows(kind, R, q, n, rows + i, NULL, ret + i, R);
+	return i;
+}
+
+static SIMD_INLINE void rows_many(enum tile_kind kind, const void *q, size_t n, size_t bytes,
+	const uint8_t *const *rows, size_t count, int32_t *ret)
+{
+	const uint8_t *group[8];
+	size_t i = bytes <= SIMD_SHORT_ROW ? rows_groups(kind, 8, q, n, bytes, rows, count, ret)
+					   : rows_groups(kind, 4, q, n, bytes, rows, count, ret);
+
 	if (i == count)
 		return;
 	for (size_t j = 0; j < 8; j++)

@@ -22,7 +22,7 @@
 
 #include "simd/simd_i.h"
 
-#if defined(__x86_64__) && SIMD_BYTES > 16
+#if defined(__SSE4_1__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -87,10 +87,19 @@ static SIMD_INLINE vf vf_load_f16(const uint16_t *p)
 #elif defined(__aarch64__)
 	return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
-	float t[VL];
-
-	simd_c_f16_to_f32(p, VL, t);
-	return vf_load(t);
+	/* As simd_c_f16_to_f32(), four at a time. */
+	typedef uint32_t vu __attribute__((vector_size(SIMD_BYTES)));
+#if defined(__SSE4_1__)
+	vu h = (vu)_mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+#else
+	typedef uint16_t vh __attribute__((vector_size(SIMD_BYTES / 2)));
+	vh t;
+	memcpy(&t, p, sizeof t);
+	vu h = __builtin_convertvector(t, vu);
+#endif
+	vu u = (vu)((vf)((h & 0x7fff) << 13) * 0x1p112f);
+	vu special = (vu)((h & 0x7c00) == 0x7c00);
+	return (vf)(u | (special & 0x7f800000u) | (h & 0x8000) << 16);
 #endif
 }
 
@@ -261,28 +270,48 @@ static SIMD_INLINE void tile(enum elem e, enum op op, const size_t Q, const size
 /* --- one question, rows anywhere ------------------------------------------------ */
 #define MANY_R 8u
 
-static SIMD_INLINE void many(enum elem e, enum op op, const float *q, size_t n,
-	const void *const *rows, size_t count, float *ret)
+/* All whole groups of R rows; returns how many rows that were. */
+static SIMD_INLINE size_t many_groups(enum elem e, enum op op, const size_t R, const float *q,
+	size_t n, const void *const *rows, size_t count, float *ret)
 {
-	size_t bytes = n * elem_bytes(e), ahead = VX_ALIGN_UP(simd_rows_ahead(bytes), 4), i = 0;
-	const char *later[MANY_R];
-	const void *now[MANY_R];
+	size_t bytes = n * elem_bytes(e), ahead = simd_groups_ahead(bytes, R), i = 0;
+	const char *later[4];
 
 	for (size_t j = 0; j < ahead && j < count; j++)
 		simd_prefetch_row(rows[j], bytes);
-	while (i < count) {
-		size_t left = count - i, step_rows = left > 4 ? 8 : 4;
-		/* Past the end: the last row again, whose lines are here anyway. */
-		for (size_t j = 0; j < step_rows; j++) {
-			now[j] = rows[VX_MIN(i + j, count - 1)];
-			later[j] = rows[VX_MIN(i + j + ahead, count - 1)];
+	for (; i + ahead < count && i + R <= count; i += R) {
+		if (R == 4) {
+			for (size_t j = 0; j < 4; j++)
+				later[j] = rows[VX_MIN(i + ahead + j, count - 1)];
+			tile(e, op, 1, R, q, 0, rows + i, later, n, ret + i, 0, R);
+		} else {
+			for (size_t j = i + ahead; j < i + ahead + R && j < count; j++)
+				simd_prefetch_row(rows[j], bytes);
+			tile(e, op, 1, R, q, 0, rows + i, NULL, n, ret + i, 0, R);
 		}
-		if (step_rows == 8)
-			tile(e, op, 1, 8, q, 0, now, later, n, ret + i, 0, left);
-		else
-			tile(e, op, 1, 4, q, 0, now, later, n, ret + i, 0, left);
-		i += step_rows;
 	}
+	for (; i + R <= count; i += R)
+		tile(e, op, 1, R, q, 0, rows + i, NULL, n, ret + i, 0, R);
+	return i;
+}
+
+static SIMD_INLINE void many(enum elem e, enum op op, const float *q, size_t n,
+	const void *const *rows, size_t count, float *ret)
+{
+	const void *group[MANY_R];
+	size_t i = n * elem_bytes(e) <= SIMD_SHORT_ROW
+			   ? many_groups(e, op, 8, q, n, rows, count, ret)
+			   : many_groups(e, op, 4, q, n, rows, count, ret);
+
+	if (i == count)
+		return;
+	/* Past the end: the last row again, whose lines are here anyway. */
+	for (size_t j = 0; j < MANY_R; j++)
+		group[j] = rows[VX_MIN(i + j, count - 1)];
+	if (count - i > 4)
+		tile(e, op, 1, 8, q, 0, group, NULL, n, ret + i, 0, count - i);
+	else
+		tile(e, op, 1, 4, q, 0, group, NULL, n, ret + i, 0, count - i);
 }
 
 /* --- many questions, consecutive rows --------------------------------------------- */
@@ -564,7 +593,7 @@ static SIMD_INLINE void hadamard_radix4(float *v, size_t h)
 
 static void hadamard_f32(float *v, const float *sign, size_t n)
 {
-	const float norm = 1.0f / sqrtf((float)n);
+	const float norm = simd_c_hadamard_norm(n);
 	size_t h = 8 * VL;
 
 	if (n < VL) {
@@ -595,26 +624,158 @@ static void hadamard_f32(float *v, const float *sign, size_t n)
 	}
 }
 
-/* --- codes, as plain C that this file's instruction set vectorises ----------------------------- */
-static int32_t flip_u8(const uint8_t *row, int8_t *ret, size_t n)
+/* --- quantising --------------------------------------------------------------------------- */
+typedef int32_t vi __attribute__((vector_size(SIMD_BYTES)));
+typedef int8_t vbytes __attribute__((vector_size(SIMD_BYTES / 4)));
+
+static SIMD_INLINE vi vi_splat(int32_t x)
 {
-	return simd_c_flip_u8(row, ret, n);
+	return x - (vi){0};
+}
+
+static SIMD_INLINE vi vi_max(vi a, vi b)
+{
+#if SIMD_BYTES == 64
+	return (vi)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#elif SIMD_BYTES == 32
+	return (vi)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#elif defined(__SSE4_1__)
+	return (vi)_mm_max_epi32((__m128i)a, (__m128i)b);
+#else
+	vi m = a > b;
+	return (a & m) | (b & ~m);
+#endif
+}
+
+/* The same of all lanes; the sums of codes fit. */
+static SIMD_INLINE int32_t vi_sum(vi v)
+{
+#if SIMD_BYTES == 64
+	return _mm512_reduce_add_epi32((__m512i)v);
+#else
+	int32_t s = 0;
+	for (size_t i = 0; i < VL; i++)
+		s += v[i];
+	return s;
+#endif
+}
+
+static SIMD_INLINE int32_t vi_max_lane(vi v)
+{
+#if SIMD_BYTES == 64
+	return _mm512_reduce_max_epi32((__m512i)v);
+#else
+	int32_t m = v[0];
+	for (size_t i = 1; i < VL; i++)
+		m = VX_MAX(m, v[i]);
+	return m;
+#endif
+}
+
+/* x clamped to lo..hi, 0 for NaN. */
+static SIMD_INLINE vf clamp(vf x, float lo, float hi)
+{
+#if SIMD_BYTES == 64
+	__m512 v = (__m512)x;
+	v = _mm512_maskz_max_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v, _mm512_set1_ps(lo));
+	return (vf)_mm512_min_ps(v, _mm512_set1_ps(hi));
+#elif SIMD_BYTES == 32
+	__m256 v = _mm256_and_ps((__m256)x, _mm256_cmp_ps((__m256)x, (__m256)x, _CMP_ORD_Q));
+	v = _mm256_max_ps(v, _mm256_set1_ps(lo));
+	return (vf)_mm256_min_ps(v, _mm256_set1_ps(hi));
+#else
+	vi low = x<lo, high = x> hi, number = x == x;
+	return (vf)(((vi)x & number & ~low & ~high) | ((vi)(lo - (vf){0}) & low) |
+		    ((vi)(hi - (vf){0}) & high));
+#endif
+}
+
+/* The nearest integer: an addition leaves it in the low bits. */
+static SIMD_INLINE vi to_code(vf x, float lo, float hi)
+{
+	return (vi)(clamp(x, lo, hi) + 12582912.0f) - vi_splat(0x4b400000); /* 1.5 * 2^23 */
+}
+
+static SIMD_INLINE void store_codes(void *p, vi c)
+{
+#if SIMD_BYTES == 64
+	_mm_storeu_si128(p, _mm512_cvtepi32_epi8((__m512i)c));
+#elif SIMD_BYTES == 32
+	__m128i t = _mm_packs_epi32(
+		_mm256_castsi256_si128((__m256i)c), _mm256_extracti128_si256((__m256i)c, 1));
+	_mm_storel_epi64(p, _mm_packs_epi16(t, t));
+#elif defined(__SSE4_1__)
+	__m128i t = _mm_packs_epi32((__m128i)c, (__m128i)c);
+	int32_t bytes = _mm_cvtsi128_si32(_mm_packs_epi16(t, t));
+	memcpy(p, &bytes, sizeof bytes);
+#else
+	vbytes t = __builtin_convertvector(c, vbytes);
+	memcpy(p, &t, sizeof t);
+#endif
 }
 
 static int64_t quantise_f32(const float *v, size_t n, float inv, int8_t *ret, int32_t *ret_sum)
 {
-	return simd_c_quantise_f32(v, n, inv, ret, ret_sum);
+	vi sum = {0}, sq = {0};
+	int32_t rest;
+	size_t i = 0;
+
+	for (; i + VL <= n; i += VL) {
+		vi c = to_code(vf_load(v + i) * inv, -127.0f, 127.0f);
+		store_codes(ret + i, c);
+		sum += c;
+		sq += c * c;
+	}
+	int64_t s = simd_c_quantise_f32(v + i, n - i, inv, ret + i, &rest) + vi_sum(sq);
+	*ret_sum = rest + vi_sum(sum);
+	return s;
 }
 
 static int64_t quantise_u4_f32(
 	const float *v, size_t n, float lo, float inv, uint8_t *ret, int32_t *ret_sum)
 {
-	return simd_c_quantise_u4_f32(v, n, lo, inv, ret, ret_sum);
+	vi sum = {0}, sq = {0};
+	int32_t rest;
+	size_t i = 0;
+
+	for (; i + VL <= n; i += VL) {
+		vi c = to_code((vf_load(v + i) - lo) * inv, 0.0f, 15.0f);
+		store_codes(ret + i, c);
+		sum += c;
+		sq += c * c;
+	}
+	int64_t s = simd_c_quantise_u4_f32(v + i, n - i, lo, inv, ret + i, &rest) + vi_sum(sq);
+	*ret_sum = rest + vi_sum(sum);
+	return s;
 }
 
+/* Magnitudes are ordered as their bits are. */
 static float max_abs_f32(const float *v, size_t n)
 {
-	return simd_c_max_abs_f32(v, n);
+	const vi magnitude = vi_splat(0x7fffffff);
+	vi m0 = {0}, m1 = m0;
+	size_t i = 0;
+
+	for (; i + 2 * VL <= n; i += 2 * VL) {
+		m0 = vi_max(m0, (vi)vf_load(v + i) & magnitude);
+		m1 = vi_max(m1, (vi)vf_load(v + i + VL) & magnitude);
+	}
+	if (i + VL <= n) {
+		m0 = vi_max(m0, (vi)vf_load(v + i) & magnitude);
+		i += VL;
+	}
+	if (i < n)
+		m1 = vi_max(m1, (vi)vf_load_part(v + i, n - i) & magnitude);
+	int32_t bits = vi_max_lane(vi_max(m0, m1));
+	float max;
+	memcpy(&max, &bits, sizeof max);
+	return max;
+}
+
+/* --- codes, as plain C that this file's instruction set vectorises --------------------------- */
+static int32_t flip_u8(const uint8_t *row, int8_t *ret, size_t n)
+{
+	return simd_c_flip_u8(row, ret, n);
 }
 
 static void pack_u4(const uint8_t *codes, size_t n, uint8_t *ret)

@@ -33,6 +33,19 @@ static inline size_t simd_rows_ahead(size_t n)
 	return ahead < 2 ? 2 : ahead > 12 ? 12 : ahead;
 }
 
+/* Kernels that take rows in groups: short rows eight at a time, each group's lines fetched in
+ * one go; longer ones four at a time, and the same piece of the rows to come is fetched as the present
+ * ones are walked, so that the misses are spread evenly.  Measured: the best of each kind on rows of
+ * 128..1024 bytes, 5 to 30 per call. */
+#define SIMD_SHORT_ROW 256u
+
+static inline size_t simd_groups_ahead(size_t bytes, size_t group)
+{
+	size_t want = group == 8 ? 2 * SIMD_AHEAD_BYTES : SIMD_AHEAD_BYTES;
+	size_t ahead = VX_ALIGN_UP(want / (bytes + 1) + 1, group);
+	return ahead < 16 ? ahead : 16;
+}
+
 static inline void simd_prefetch_row(const void *row, size_t bytes)
 {
 	for (size_t i = 0; i < bytes; i += SIMD_LINE)
@@ -238,9 +251,20 @@ static inline void simd_c_butterfly(float *restrict a, float *restrict b, size_t
 	}
 }
 
+/* 1 / sqrt(n) of a power of two, without the wait for a root and a division. */
+static inline float simd_c_hadamard_norm(size_t n)
+{
+	unsigned log = (unsigned)__builtin_ctzll((unsigned long long)n);
+	uint32_t power = (127 - log / 2) << 23;
+	float f;
+
+	memcpy(&f, &power, sizeof f);
+	return log & 1 ? f * 0.70710678f : f;
+}
+
 static inline void simd_c_hadamard_f32(float *v, const float *sign, size_t n)
 {
-	const float norm = 1.0f / sqrtf((float)n);
+	const float norm = simd_c_hadamard_norm(n);
 
 	for (size_t i = 0; i < n; i++)
 		v[i] *= sign[i] * norm;
