@@ -1,5 +1,6 @@
 # make bench-kernels [BENCH_ARGS="--tables=avx512,avx2"]: one distance, hot and cold, beside the machine's limits.
-$(BIN)/bench-kernels: $(OUT)/bench/kernels.o $(OUT)/libvecfs.a
+BENCH_KERNELS_SRCS := bench/kernels.c
+$(BIN)/bench-kernels: $(BENCH_KERNELS_SRCS:%.c=$(OUT)/%.o) $(OUT)/libvecfs.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)

@@ -22,6 +22,7 @@ struct shape {
 	unsigned smooth, smooth_local; /* passes over neighbouring components, of the tree's and the
 					* leaves' directions */
 	float mean;                    /* of each component */
+	float decay, decay_local;      /* the i-th component falls with (i + 1)^decay, likewise */
 	float power;                   /* of the components in the end; sift alone */
 };
 
@@ -36,12 +37,13 @@ struct model {
 };
 
 /* White noise, smoothed: neighbouring components go together, as bins of a histogram do. */
-static void direction(struct rng *r, uint32_t dim, unsigned smooth, float *ret, float *tmp)
+static void direction(
+	struct rng *r, uint32_t dim, unsigned smooth, float decay, float *ret, float *tmp)
 {
 	double len = 0;
 
 	for (uint32_t i = 0; i < dim; i++)
-		ret[i] = rng_gauss(r);
+		ret[i] = rng_gauss(r) * powf((float)(i + 1), -decay);
 	for (unsigned pass = 0; pass < smooth; pass++) {
 		memcpy(tmp, ret, dim * sizeof *ret);
 		for (uint32_t i = 0; i < dim; i++)
@@ -67,7 +69,7 @@ static void fill_tree(struct model *m, struct rng *r, float *tmp)
 	for (unsigned l = 0; l < LEVELS_MAX; l++) {
 		below /= s->branch[l];
 		for (uint32_t node = 0; node < m->leaves / below; node++) {
-			direction(r, m->dim, s->smooth, dir, tmp);
+			direction(r, m->dim, s->smooth, s->decay, dir, tmp);
 			float strength = s->spread[l] * (0.5F + rng_unit(r));
 			for (uint32_t leaf = node * below; leaf < (node + 1) * below; leaf++) {
 				float *c = m->centres + (size_t)leaf * m->dim;
@@ -109,7 +111,7 @@ static struct model *new_tree(uint64_t seed, uint32_t dim, const struct shape *s
 	m->subspaces = m->centres + leaves * dim;
 	fill_tree(m, &r, tmp);
 	for (size_t i = 0; i < (size_t)s->bases * s->rank; i++)
-		direction(&r, dim, s->smooth_local, m->subspaces + i * dim, tmp);
+		direction(&r, dim, s->smooth_local, s->decay_local, m->subspaces + i * dim, tmp);
 	free(tmp);
 	return m;
 }
@@ -197,16 +199,15 @@ static void sift_row(const void *model, struct rng *r, float *ret)
 /* --- embed --------------------------------------------------------------------------------------- */
 static const struct shape embed_shape = {
 	.branch = {24, 16, 16},
-	.spread = {0.75F, 0.65F, 0.5F},
+	.spread = {0.8F, 0.35F, 0.2F},
 	.skew = 0.8F,
 	.bases = 384,
-	.rank = 48,
-	.local = 0.35F,
-	.fall = 0.5F,
-	.noise = 0.006F,
-	.smooth = 0,
-	.smooth_local = 0,
-	.mean = 0.01F,
+	.rank = 96,
+	.local = 0.11F,
+	.fall = 0.35F,
+	.noise = 0.0045F,
+	.decay = 1.1F,
+	.decay_local = 0.3F,
 };
 
 static void *embed_new(uint64_t seed, uint32_t dim)
@@ -274,11 +275,11 @@ static void mnist_row(const void *model, struct rng *r, float *ret)
 	const struct pen *p = model;
 	unsigned s = (unsigned)(rng_u64(r) % STYLES);
 	float slant = 0.22F * rng_gauss(r), size = 1 + 0.08F * rng_gauss(r);
-	float width = 1.25F + 0.3F * rng_unit(r), x[KNOTS], y[KNOTS];
+	float width = 1.3F + 0.8F * rng_unit(r), x[KNOTS], y[KNOTS];
 
 	for (unsigned k = 0; k < KNOTS; k++) {
-		float cx = p->x[s][k] - 14 + 0.7F * rng_gauss(r);
-		float cy = p->y[s][k] - 14 + 0.7F * rng_gauss(r);
+		float cx = p->x[s][k] - 14 + 1.3F * rng_gauss(r);
+		float cy = p->y[s][k] - 14 + 1.3F * rng_gauss(r);
 		x[k] = 14 + size * (cx - slant * cy);
 		y[k] = 14 + size * cy;
 	}

@@ -7,7 +7,11 @@ BENCH_OBJS = $(BENCH_SRCS:%.c=$(OUT)/%.o)
 BENCH_HAVE = $(if $(wildcard /usr/include/$(1)),-DHAVE_$(2))
 BENCH_PEERS := $(call BENCH_HAVE,hnswlib/hnswlib.h,HNSWLIB) $(call BENCH_HAVE,faiss/IndexHNSW.h,FAISS)
 BENCH_PEER_LIBS := $(if $(findstring FAISS,$(BENCH_PEERS)),-lfaiss -lblas -llapack) -fopenmp
-BENCH_PROGS := vec-bench $(if $(strip $(BENCH_PEERS)),$(if $(shell command -v $(CXX)),vec-bench-peers))
+# Not beside the tools: it is no command for people.
+BENCH_LIBEXEC := $(OUT)/libexec/vecfs
+BENCH_HELPERS := $(if $(strip $(BENCH_PEERS)),$(if $(shell command -v $(CXX)),vec-bench-peers))
+BENCH_PROGS := vec-bench
+bench_all = $(BENCH_PROGS:%=$(BIN)/%) $(BENCH_HELPERS:%=$(BENCH_LIBEXEC)/%)
 
 $(BIN)/vec-bench: $(BENCH_OBJS) $(OUT)/cli/cli.o $(OUT)/cli/cli_io.o $(OUT)/cli/cli_client.o \
 		$(OUT)/libvecfs.a
@@ -15,31 +19,27 @@ $(BIN)/vec-bench: $(BENCH_OBJS) $(OUT)/cli/cli.o $(OUT)/cli/cli_io.o $(OUT)/cli/
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(ALL_LIBS)
 
-$(BIN)/vec-bench-peers: bench/vec-bench-peers.cc
+$(BENCH_LIBEXEC)/vec-bench-peers: bench/peers.cc
 	$(call say,CXX,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) -std=c++17 -O3 -march=native -fopenmp -Wall $(BENCH_PEERS) -o $@ $< $(BENCH_PEER_LIBS)
 
-all: $(BENCH_PROGS:%=$(BIN)/%)
+all: $(bench_all)
 -include $(BENCH_OBJS:.o=.d)
 
-# make bench-index: the older, shorter comparison of the library alone.
-INDEX_OBJS = $(addprefix $(OUT)/bench/,bench_index.o dataset.o vecfs_system.o)
-$(OUT)/bench/peers.o: bench/peers.cc bench/system.h bench/dataset.h
-	$(call say,CXX,$<)
-	@mkdir -p $(@D)
-	$(Q)$(CXX) -std=c++17 -O3 -march=native -fopenmp -Wall $(BENCH_PEERS) -c -o $@ $<
+# make bench [VECFS_BENCH_DATA=DIR]: the sets found in DIR, and generated ones of full size; bench/run.sh says which.
+# BENCH_ARGS goes to every vec-bench.  make bench-index is the library beside the peers alone.
+bench_run = VECFS_BIN=$(abspath $(BIN)) VECFS_BENCH_DATA="$(VECFS_BENCH_DATA)" OUT=$(abspath $(O))/bench \
+	bench/run.sh
+.PHONY: bench bench-quick bench-index
+bench: all ## vecfs beside hnswlib and faiss on VECFS_BENCH_DATA and generated sets: tables, JSON, plots
+	$(Q)$(bench_run) full $(BENCH_ARGS)
+bench-quick: all ## the same on small generated sets, in some minutes
+	$(Q)$(bench_run) quick $(BENCH_ARGS)
+bench-index: $(bench_all) ## the library alone beside hnswlib and faiss, on VECFS_BENCH_DATA
+	$(Q)$(bench_run) index $(BENCH_ARGS)
 
-$(BIN)/bench-index: $(INDEX_OBJS) $(OUT)/bench/peers.o $(OUT)/libvecfs.a
-	$(call say,LD,$@)
-	@mkdir -p $(@D)
-	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $^ $(BENCH_PEER_LIBS) $(ALL_LIBS)
-
-.PHONY: bench bench-index
-bench-index: $(BIN)/bench-index ## kernels and graph beside hnswlib and faiss, as a table
-	$(Q)$(BIN)/bench-index $(BENCH_ARGS)
--include $(INDEX_OBJS:.o=.d)
-# make bench-front: ingest, memory and questions end to end, through the daemon.
+# make bench-front: the way in alone, and what it costs beside the library, on one set.
 $(BIN)/bench-front: $(OUT)/bench/bench_front.o $(OUT)/libvecfs.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)

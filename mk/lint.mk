@@ -4,7 +4,7 @@
 # looks only at what changed.  Every item counts as one test.
 LINT := $(O)/lint
 C_FILES = $(sort $(shell find lib daemon cli tests fuzz bench -name '*.[ch]'))
-SH_FILES = $(sort $(wildcard demo check .ci/run cli/mount.vecfs scripts/*.sh tests/*/*.sh tests/*/*.bash))
+SH_FILES = $(sort $(wildcard demo check .ci/run cli/mount.vecfs scripts/*.sh bench/*.sh tests/*/*.sh tests/*/*.bash))
 LINT_SRCS = $(sort $(LIB_SRCS) $(DAEMON_SRCS) $(CLI_COMMON_SRCS) $(CLI_PROGS:%=cli/%.c) $(BENCH_SRCS))
 TEST_SRCS = $(sort $(wildcard tests/*/*.c))
 FUZZ_SRCS = $(FUZZERS:%=fuzz/fuzz_%.c)
@@ -61,7 +61,7 @@ lint-man: all
 	$(Q)scripts/lint-man.sh $(BIN) man
 lint-tree:
 	$(Q)printf '%s\n' $(LINT_SRCS) $(TESTS:%=tests/%.c) $(foreach m,$(CHECK_MODULES),$(TEST_COMMON_$(m))) \
-		$(FUZZ_SRCS) $(BENCH_OBJS:$(OUT)/%.o=%.c) | scripts/lint-tree.sh
+		$(FUZZ_SRCS) $(BENCH_OBJS:$(OUT)/%.o=%.c) $(BENCH_KERNELS_SRCS) | scripts/lint-tree.sh
 
 # One name, one thing: the linker is silent about two of a name as long as nothing needs both.
 lint-symbols: $(LIB) $(DAEMON_OBJS)
