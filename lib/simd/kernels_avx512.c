@@ -129,10 +129,11 @@ static SIMD_INLINE void u8_tile(const size_t R, const void *question, size_t n,
 }
 
 /* Q questions against four rows. */
+#define U8_TILE_Q 6u
 static SIMD_INLINE void u8_block_tile(const size_t Q, const int8_t *q, size_t q_stride,
 	const uint8_t *const *rows, size_t n, int32_t *ret, size_t ret_stride, size_t nret)
 {
-	__m512i s[TILE_Q][4];
+	__m512i s[U8_TILE_Q][4];
 	size_t k = 0;
 
 	SIMD_UNROLL
@@ -143,7 +144,7 @@ static SIMD_INLINE void u8_block_tile(const size_t Q, const int8_t *q, size_t q_
 	}
 	for (; k < n; k += 64) {
 		__mmask64 m = n - k < 64 ? tail64(n - k) : ~(__mmask64)0;
-		__m512i x[TILE_Q];
+		__m512i x[U8_TILE_Q];
 		SIMD_UNROLL
 		for (size_t i = 0; i < Q; i++)
 			x[i] = _mm512_maskz_loadu_epi8(m, q + i * q_stride + k);
@@ -168,14 +169,14 @@ static void dot_u8i8_block(
 
 	for (size_t r0 = 0; r0 < b->nrows; r0 += r_step) {
 		size_t r1 = VX_MIN(b->nrows, r0 + r_step);
-		for (size_t i = 0; i < b->nq; i += TILE_Q) {
+		for (size_t i = 0; i < b->nq; i += U8_TILE_Q) {
 			const int8_t *q = qs + i * b->q_stride;
 			for (size_t j = r0; j < r1; j += 4) {
 				int32_t *to = ret + i * b->ret_stride + j;
 				for (size_t t = 0; t < 4; t++)
 					r[t] = rows + VX_MIN(j + t, r1 - 1) * b->row_stride;
 #define U8_TILE(Q) u8_block_tile(Q, q, b->q_stride, r, b->n, to, b->ret_stride, r1 - j)
-				switch (VX_MIN(TILE_Q, b->nq - i)) {
+				switch (VX_MIN(U8_TILE_Q, b->nq - i)) {
 				case 6:
 					U8_TILE(6);
 					break;

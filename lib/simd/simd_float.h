@@ -22,6 +22,10 @@
 
 #include "simd/simd_i.h"
 
+#ifndef SIMD_BYTES
+#define SIMD_BYTES 16
+#endif
+
 #if defined(__SSE4_1__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -536,7 +540,7 @@ static void f32_to_f16(const float *v, size_t n, uint16_t *ret)
 
 static SIMD_INLINE vf plus_minus(size_t h)
 {
-	vf s;
+	vf s = {0};
 
 	for (size_t i = 0; i < VL; i++)
 		s[i] = i & h ? -1.0f : 1.0f;
@@ -684,7 +688,9 @@ static SIMD_INLINE vf clamp(vf x, float lo, float hi)
 	v = _mm256_max_ps(v, _mm256_set1_ps(lo));
 	return (vf)_mm256_min_ps(v, _mm256_set1_ps(hi));
 #else
-	vi low = x<lo, high = x> hi, number = x == x;
+	vi low = x < lo;
+	vi high = x > hi;
+	vi number = ((vi)x & 0x7fffffff) <= 0x7f800000;
 	return (vf)(((vi)x & number & ~low & ~high) | ((vi)(lo - (vf){0}) & low) |
 		    ((vi)(hi - (vf){0}) & high));
 #endif
