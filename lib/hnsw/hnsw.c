@@ -164,9 +164,10 @@ static void hnsw_settle(struct index *ix, struct scratch *sc, bool idle)
 	__atomic_store_n(&h->upkeep, 0, __ATOMIC_RELEASE);
 }
 
-static void hnsw_plan(const struct index *ix, double recall, uint32_t k, struct recall_plan *ret)
+static void hnsw_plan(
+	const struct index *ix, double recall, uint32_t k, bool filtered, struct recall_plan *ret)
 {
-	recall_plan(&hnsw_of(ix)->recall, recall, k, ix_load(&ix->linked), ret);
+	recall_plan(&hnsw_of(ix)->recall, recall, k, filtered, ix_load(&ix->linked), ret);
 }
 
 static void hnsw_recall(const struct index *ix, struct recall_measure *ret)
@@ -181,7 +182,7 @@ static void hnsw_stat(const struct index *ix, struct index_stats *st)
 
 	st->max_level = entry ? upper_at(h, entry - 1)->level : 0;
 	struct recall_plan plan;
-	hnsw_plan(ix, (double)INDEX_RECALL_DEFAULT, 10, &plan);
+	hnsw_plan(ix, (double)INDEX_RECALL_DEFAULT, 10, false, &plan);
 	st->ef_default = plan.scan || plan.exact ? 0 : plan.ef;
 	vx_lock(&h->grow);
 	st->link_bytes += h->upper_bytes + sizeof *h;

@@ -102,41 +102,26 @@ static int climb(struct index *ix, const struct question *q, uint32_t linked, en
 	return 0;
 }
 
-static uint64_t all_misses(const struct recall_curve *c)
+static int climb_all(struct sample *s, struct index *ix, struct recall_measure *m)
 {
-	uint64_t n = 0;
-
-	for (uint32_t i = 0; i < c->rungs; i++)
-		n += c->misses[i];
-	return n;
-}
-
-/* Asks everybody; the thin questions are counted apart, and the worse half is believed. */
-static int climb_all(struct sample *s, struct index *ix, struct recall_measure *ret)
-{
-	struct recall_measure part[2] = {*ret, *ret};
 	uint64_t budget = (uint64_t)s->linked * WALK_BUDGET, spent = 0;
 	int rc = 0;
 
 	for (int k = 0; k < RECALL_KS; k++)
-		part[0].curve[k].rungs = part[1].curve[k].rungs = rungs_below(
-			(enum recall_k)k, s->linked);
+		m->curve[k].rungs = rungs_below((enum recall_k)k, s->linked);
 	for (uint32_t i = 0; i < s->n && rc == 0; i++) {
 		const struct question *q = &s->q[i];
-		struct recall_measure *m = &part[q->thin];
 		if (i >= MEASURE_LEAST && spent > budget)
 			break;
+		if (q->thin) {
+			rc = climb(ix, q, s->linked, RECALL_FILTERED, m, &spent);
+			continue;
+		}
 		rc = climb(ix, q, s->linked, RECALL_10, m, &spent);
 		if (rc == 0 && q->k == 100)
 			rc = climb(ix, q, s->linked, RECALL_100, m, &spent);
 		m->code_misses += 10 - q->by_codes;
 		m->rerank_misses += 10 - q->by_rerank;
-	}
-	*ret = part[0];
-	for (int k = 0; k < RECALL_KS; k++) {
-		const struct recall_curve *a = &part[0].curve[k], *b = &part[1].curve[k];
-		if (b->n && all_misses(b) * a->n > all_misses(a) * b->n)
-			ret->curve[k] = *b;
 	}
 	return rc;
 }
@@ -180,7 +165,7 @@ static bool drifted(struct index *ix)
 	uint64_t spent = 0;
 
 	ix_store(&h->looked, linked);
-	recall_plan(&h->recall, (double)INDEX_RECALL_DEFAULT, 10, linked, &plan);
+	recall_plan(&h->recall, (double)INDEX_RECALL_DEFAULT, 10, false, linked, &plan);
 	if (plan.scan)
 		return false;
 	for (uint32_t i = 0; i < DRIFT_QUESTIONS; i++) {

@@ -7,7 +7,7 @@
  * new question, which errs on the safe side.
  *
  * The largest inner products are the same few long vectors for most questions, and all links lead
- * to them: what a filter leaves lies off the well-trodden paths.  So under that metric every other question is
+ * to them: what a filter leaves lies off the well-trodden paths.  So under that metric every third question is
  * asked among one slot in eight.
  *
  * Truth: the codes are scanned in blocks, each block once for all questions while it lies in the cache; the
@@ -24,7 +24,7 @@
 
 #define TRUTH_BLOCK   256u
 #define TRUTH_SIGMAS  4.0
-#define TRUTH_UNSURE  16u /* one in so many may be asked again ... */
+#define TRUTH_UNSURE  8u  /* one in so many may be asked again ... */
 #define TRUTH_FEW     48u /* ... or this many are kept */
 #define HUNDRED_EVERY 16u /* of so many questions a pair is for 100 neighbours, too */
 #define HUNDRED_PAIR  2u
@@ -32,7 +32,7 @@
 /* How many candidates by code are looked at. */
 static uint32_t kept_max(const struct codes *c, uint32_t k)
 {
-	return c->width == 0 ? k : VX_MAX(2 * k, k + 54);
+	return c->width == 0 ? k : 4 * k + 60;
 }
 
 void sample_release(struct sample *s)
@@ -94,8 +94,8 @@ int sample_init(struct sample *s, struct index *ix, uint32_t n, uint32_t recent)
 		q->probe.q8 = s->codes + (size_t)s->n * c->width;
 		if (!q->vec || !probe_from_slot(c, q->slot, &q->probe))
 			continue;
-		q->thin = ix->p.metric == VX_IP && s->n % 2;
-		q->k = s->n % HUNDRED_EVERY < HUNDRED_PAIR ? 100 : 10;
+		q->thin = ix->p.metric == VX_IP && s->n % 3 == 2;
+		q->k = !q->thin && s->n % HUNDRED_EVERY < HUNDRED_PAIR ? 100 : 10;
 		q->cap = q->k == 100 ? cap100 : cap10;
 		q->kept = kept;
 		kept += q->cap;

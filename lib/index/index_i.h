@@ -45,7 +45,8 @@ struct index_ops {
 		uint32_t limit, uint32_t ef, uint32_t *ret_n, bool *ret_complete,
 		struct index_search_stat *st);
 	/* How to answer with a recall; NULL: rerank_max(k) by scanning. */
-	void (*plan)(const struct index *ix, double recall, uint32_t k, struct recall_plan *ret);
+	void (*plan)(const struct index *ix, double recall, uint32_t k, bool filtered,
+		struct recall_plan *ret);
 	void (*recall)(const struct index *ix, struct recall_measure *ret);
 	/* Renumbers after a compaction; NULL: the structure is rebuilt. */
 	int (*remap)(struct index *ix, const uint32_t *new_slot, uint32_t n);

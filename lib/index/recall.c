@@ -7,7 +7,7 @@
  *
  *	u = m/D + z sqrt(m/D + z^2/4) + z^2/2		(the score interval)
  *
- * and the share of misses at most D u / (n k).  That holds for no misses at all too, where the variance of the
+ * and the share of misses at most D u / (n k).  D is carried from rung to rung, as few misses cannot tell it.  That holds for no misses at all too, where the variance of the
  * sample says nothing: 500 questions without a miss show .9995 and no more.
  *
  * High promises would need thousands of questions to be shown so.  But misses fall steeply with ef, by
@@ -36,10 +36,13 @@
 #define UNMEASURED_SCAN 4096u
 #define UNMEASURED_EF   96.0f /* for .95 */
 
-#define SHARE_ONE       ((double)UINT32_MAX)
+/* Clusters of misses on the rung below count as this many of those here. */
+#define D_WEIGHT  4.0
 
-static const uint32_t first_ef[RECALL_KS] = {10, 10, 100};
-static const uint32_t neighbours[RECALL_KS] = {1, 10, 100};
+#define SHARE_ONE ((double)UINT32_MAX)
+
+static const uint32_t first_ef[RECALL_KS] = {10, 10, 100, 10};
+static const uint32_t neighbours[RECALL_KS] = {1, 10, 100, 10};
 
 uint32_t recall_ef(enum recall_k k, uint32_t rung)
 {
@@ -51,19 +54,20 @@ uint32_t recall_neighbours(enum recall_k k)
 	return neighbours[k];
 }
 
-double recall_bound(uint32_t n, uint32_t k, uint32_t misses, uint32_t squares, double z)
+double recall_bound(uint32_t n, uint32_t k, uint32_t misses, uint32_t squares, double z, double *d)
 {
 	if (n == 0)
 		return 1.0;
-	double mean = (double)misses / n, d = 1.0;
+	double mean = (double)misses / n;
 	if (misses > 0) {
 		double var = VX_MAX((double)squares / n - mean * mean, 0.0);
-		/* Few misses say little about their clusters: never below the binomial variance. */
-		d = VX_MAX(var / mean, 1.0 - mean / k);
+		/* Few misses say little about how they come: less than what was known before. */
+		double seen = VX_MAX(var / mean, 1.0 - mean / k), events = misses / seen;
+		*d = (events * seen + D_WEIGHT * *d) / (events + D_WEIGHT);
 	}
-	double m = misses / d;
+	double m = misses / *d;
 	double u = m + z * sqrt(m + z * z / 4) + z * z / 2;
-	return VX_MIN(d * u / ((double)n * k), 1.0);
+	return VX_MIN(*d * u / ((double)n * k), 1.0);
 }
 
 void recall_init(struct recall *r)
@@ -111,12 +115,15 @@ static void set_table(uint32_t *table, const struct recall_curve *c, enum recall
 	/* One neighbour is found or not: its sample is too small for bounds of its own.  It only
 	 * may ask for more than ten do. */
 	double z = k == RECALL_1 ? 0 : RECALL_Z, worst = 0, asked = (double)c->n * neighbours[k];
+	double bound[RECALL_RUNGS], d = 1;
+
+	for (uint32_t i = 0; i < RECALL_RUNGS && i < c->rungs; i++)
+		bound[i] = recall_bound(c->n, neighbours[k], c->misses[i], c->squares[i], z, &d);
 
 	for (uint32_t i = RECALL_RUNGS; i-- > 0;) {
 		uint32_t share = UINT32_MAX;
 		if (i < c->rungs && c->n > 0) {
-			double b = recall_bound(
-				c->n, neighbours[k], c->misses[i], c->squares[i], z);
+			double b = bound[i];
 			if (falls(c, i))
 				b = VX_MIN(b, VX_MAX(c->misses[i - DOUBLE], 1u) / asked);
 			worst = VX_MAX(worst, b);
@@ -200,8 +207,18 @@ static float ef_for(const struct recall *r, uint32_t k, uint32_t share)
 	return (float)k * expf(logf(ten / 10) * (1 - f) + logf(hundred / 100) * f);
 }
 
-void recall_plan(
-	const struct recall *r, double recall, uint32_t k, uint32_t linked, struct recall_plan *ret)
+/* How many times the ef a filter takes; 0: no ef is enough. */
+static float filter_factor(const struct recall *r, uint32_t share)
+{
+	if (get(&r->table[RECALL_FILTERED][0]) == UINT32_MAX)
+		return 1;
+	float ten = climb(r->table[RECALL_10], RECALL_10, share);
+	float few = climb(r->table[RECALL_FILTERED], RECALL_FILTERED, share);
+	return few > 0 && ten > 0 ? VX_MAX(few / ten, 1.0f) : 0;
+}
+
+void recall_plan(const struct recall *r, double recall, uint32_t k, bool filtered, uint32_t linked,
+	struct recall_plan *ret)
 {
 	double miss = VX_MIN(VX_MAX(1.0 - recall, 0.0), 1.0);
 	uint32_t share = (uint32_t)(miss * SHARE_ONE), measured = get(&r->linked);
@@ -214,6 +231,8 @@ void recall_plan(
 		ef *= (float)VX_MAX(k, 10u) / 10;
 	} else {
 		ef = ef_for(r, k, share);
+		if (filtered)
+			ef *= filter_factor(r, share);
 		if (ef <= 0) {
 			ret->scan = true;
 			ret->exact = get(&r->scan_share) > share;

@@ -27,8 +27,9 @@ struct recall_curve {
 	uint32_t squares[RECALL_RUNGS]; /* sum over the questions of their misses squared */
 };
 
-/* For 1 and 10 neighbours the ladder starts at ef 10, for 100 at 100. */
-enum recall_k { RECALL_1, RECALL_10, RECALL_100, RECALL_KS };
+/* For 1 and 10 neighbours the ladder starts at ef 10, for 100 at 100.  FILTERED: 10 neighbours among
+ * few visible slots; measured where that is harder (inner products), else n is 0. */
+enum recall_k { RECALL_1, RECALL_10, RECALL_100, RECALL_FILTERED, RECALL_KS };
 
 struct recall_measure {
 	uint32_t linked, dead; /* what the structure had then; linked 0: never measured */
@@ -65,16 +66,18 @@ uint32_t recall_ef(enum recall_k k, uint32_t rung);
 uint32_t recall_neighbours(enum recall_k k);
 
 /* The largest share of misses that is compatible with the counts: n questions of k
- * neighbours, one-sided, z standard errors.  At most 1. */
-double recall_bound(uint32_t n, uint32_t k, uint32_t misses, uint32_t squares, double z);
+ * neighbours, one-sided, z standard errors.  At most 1.  *d: how many misses come together, as
+ * far as is known (1: alone); leaves what is known after these. */
+double recall_bound(uint32_t n, uint32_t k, uint32_t misses, uint32_t squares, double z, double *d);
 
 void recall_set(struct recall *r, const struct recall_measure *m);
 void recall_get(struct recall *r, struct recall_measure *ret);
 /* Whether words read from a file can be a measurement of 'linked' slots. */
 bool recall_valid(const struct recall_measure *m, uint32_t linked);
 
-/* How to find k neighbours among 'linked' slots of the structure with this recall (0 < recall < 1). */
-void recall_plan(const struct recall *r, double recall, uint32_t k, uint32_t linked,
+/* How to find k neighbours among 'linked' slots of the structure with this recall (0 < recall < 1).
+ * 'filtered': many of the slots may not be returned. */
+void recall_plan(const struct recall *r, double recall, uint32_t k, bool filtered, uint32_t linked,
 	struct recall_plan *ret);
 
 /* The recall@10 that was measured at 'ef' (no bound: the mean itself); NAN: not measured. */
