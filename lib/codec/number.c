@@ -3,6 +3,8 @@
  * The result is (float)strtod(text) to the bit, at a tenth of its price.  The digits become a 64-bit
  * integer w and a power of ten e:
  *
+ *   the usual spellings      "12", "-0.0712": eight bytes at a time, whatever the number of digits, so that
+ *                            lengths that vary cost no mispredicted branches.  Then as the next case.
  *   w < 2^53 and |e| <= 22   w and 10^|e| are exact doubles, so one multiplication or division
  *                            rounds correctly: that is strtod's result.
  *   up to 19 digits          d = w * 10^e with three roundings is within 2^-51 of the true value, and
@@ -134,9 +136,75 @@ static inline bool convert(uint64_t w, int exp10, float *ret)
 	return lo == hi;
 }
 
+/* How many of the eight bytes, from the first on, are digits.  A byte that is none may carry into those
+ * after it, which are not looked at then. */
+static inline unsigned count_digits(uint64_t v)
+{
+	uint64_t t = v ^ 0x3030303030303030u;
+	uint64_t other = ((t + 0x7676767676767676u) | t) & 0x8080808080808080u;
+
+	return other ? (unsigned)__builtin_ctzll(other) / 8 : 8;
+}
+
+/* The first 'n' bytes as a number, each a digit. */
+static inline uint64_t digits_value(uint64_t v, unsigned n)
+{
+	v = n ? v << 8 * (8 - n) : 0; /* what is shifted in counts as leading zeros */
+	v = (v & 0x0f0f0f0f0f0f0f0fu) * 2561 >> 8;
+	v = (v & 0x00ff00ff00ff00ffu) * 6553601 >> 16;
+	return (v & 0x0000ffff0000ffffu) * 42949672960001u >> 32;
+}
+
+/* What scan_common may read beyond the first byte of a number. */
+#define COMMON_BYTES 26
+
+/* Nearly all numbers of vectors: up to seven digits, or one digit, a point and up to fifteen; no exponent.
+ * Without a branch per digit.  False: look again, the long way. */
+static inline bool scan_common(const char *p, const char **ret_next, float *ret)
+{
+	static const uint64_t pow10_int[] = {
+		1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+	bool neg = *p == '-';
+
+	p += neg;
+	uint64_t v = get_le64(p);
+	unsigned n = count_digits(v), frac = 0;
+	if (n == 0 || n == 8 || (n > 1 && *p == '0'))
+		return false;
+	uint64_t w = digits_value(v, n);
+	p += n;
+	if (*p == '.') {
+		v = get_le64(++p);
+		frac = count_digits(v);
+		w = w * pow10_int[frac] + digits_value(v, frac);
+		p += frac;
+		if (frac == 8) {
+			v = get_le64(p);
+			unsigned more = count_digits(v);
+			if (more == 8 || n > 1)
+				return false; /* there may be more of them */
+			w = w * pow10_int[more] + digits_value(v, more);
+			p += more;
+			frac += more;
+		}
+		if (frac == 0 || w >= (uint64_t)1 << 53)
+			return false;
+	}
+	if (*p == 'e' || *p == 'E' || *p == '.')
+		return false;
+	/* Both are exact, so the quotient is the nearest double; it is 0 or far from float32's edges. */
+	float f = (float)((double)w / pow10_exact[frac]);
+	*ret = neg ? -f : f;
+	*ret_next = p;
+	return true;
+}
+
 enum number_result number_scan(
 	const char *p, const char *end, bool loose, const char **ret_next, float *ret)
 {
+	if (VX_LIKELY(end - p >= COMMON_BYTES) && scan_common(p, ret_next, ret))
+		return NUMBER_OK;
+
 	const char *token = p;
 	bool neg = p < end && *p == '-';
 	uint64_t w = 0;

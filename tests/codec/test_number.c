@@ -48,19 +48,35 @@ static bool same(float a, float b)
 	return !memcmp(&a, &b, sizeof a);
 }
 
-/* Scanning 's' gives what strtod gives, or says it is infinite when that is. */
-static void check_scan(const char *s)
+static void check_scan_before(const char *s, size_t n, const char *rest)
 {
+	static char text[1 << 10];
 	const char *end;
 	float got = 0, want = (float)strtod(s, NULL);
-	enum number_result r = number_scan(s, s + strlen(s), false, &end, &got);
 
+	assert_true(n + strlen(rest) < sizeof text);
+	memcpy(text, s, n);
+	strcpy(text + n, rest);
+	enum number_result r = number_scan(text, text + n + strlen(rest), false, &end, &got);
 	if (!isfinite(want)) {
 		if (r != NUMBER_INFINITE)
-			fail_msg("%s: %d, not infinite", s, (int)r);
-	} else if (r != NUMBER_OK || *end || !same(got, want)) {
-		fail_msg("%s: result %d, %a, strtod says %a", s, (int)r, (double)got, (double)want);
+			fail_msg("%s: %d, not infinite", text, (int)r);
+	} else if (r != NUMBER_OK || end != text + n || !same(got, want)) {
+		fail_msg("%s: result %d, %a, strtod says %a", text, (int)r, (double)got,
+			(double)want);
 	}
+}
+
+/* Scanning 's' gives what strtod gives, or says it is infinite when that is: at the end of a text as well as
+ * before whatever may follow, which the scanner looks at eight bytes at a time. */
+static void check_scan(const char *s)
+{
+	static const char *const rests[] = {"", ",", "]", " 1", ",12345678,12345678,12345678",
+		",.5,-1,2,3,4,5,6,7,8,9,10,11,12,13", "]}\n{\"id\":\"12345678901234567890\"}",
+		" \xff\xfe\x80\x90\xb0\xb9:;</\x01 \xba\xaf\xff\xff\xff\xff\xff\xff\xff"};
+
+	for (size_t i = 0; i < VX_ARRAY_SIZE(rests); i++)
+		check_scan_before(s, strlen(s), rests[i]);
 }
 
 static void check_print(uint32_t bits)
@@ -147,6 +163,33 @@ static void random_numbers_read_as_strtod_reads_them(void **state)
 	}
 }
 
+/* Every number of digits before and behind the point, with the digits at their edges. */
+static void numbers_of_all_lengths_read_as_strtod_reads_them(void **state)
+{
+	static const char edges[] = "019";
+	char s[80];
+
+	(void)state;
+	for (int before = 1; before <= 20; before++) {
+		for (int behind = 0; behind <= 24; behind++) {
+			for (int i = 0; i < 40; i++) {
+				char *p = s;
+				if (i & 1)
+					*p++ = '-';
+				for (int k = 0; k < before + behind; k++) {
+					if (k == before)
+						*p++ = '.';
+					*p++ = i < 6 ? edges[i / 2] : (char)('0' + next() % 10);
+				}
+				*p = 0;
+				if (before > 1 && s[i & 1] == '0')
+					s[i & 1] = '1';
+				check_scan(s);
+			}
+		}
+	}
+}
+
 static void what_is_no_number_is_refused(void **state)
 {
 	static const char *const strict[] = {"", "-", "+1", ".5", "5.", "01", "00", "-01", "1e",
@@ -158,10 +201,16 @@ static void what_is_no_number_is_refused(void **state)
 	float v;
 
 	(void)state;
-	for (size_t i = 0; i < VX_ARRAY_SIZE(strict); i++)
+	for (size_t i = 0; i < VX_ARRAY_SIZE(strict); i++) {
+		char more[80];
+
 		assert_int_equal(
 			number_scan(strict[i], strict[i] + strlen(strict[i]), false, &end, &v),
 			NUMBER_SYNTAX);
+		snprintf(more, sizeof more, "%s,12345678,12345678,12345678", strict[i]);
+		assert_int_equal(
+			number_scan(more, more + strlen(more), false, &end, &v), NUMBER_SYNTAX);
+	}
 	for (size_t i = 0; i < VX_ARRAY_SIZE(never); i++) {
 		const char *p = never[i];
 		/* "0x" is the number 0 and a rest. */
@@ -249,6 +298,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(numbers_read_as_strtod_reads_them),
 		cmocka_unit_test(random_numbers_read_as_strtod_reads_them),
+		cmocka_unit_test(numbers_of_all_lengths_read_as_strtod_reads_them),
 		cmocka_unit_test(what_is_no_number_is_refused),
 		cmocka_unit_test(printing_is_short_and_exact),
 		cmocka_unit_test(halves_decode),
