@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "embed/embed.h"
 
-#define ROUND_MAX    32u /* questions searched at once */
+#define ROUND_MAX    512u /* questions searched at once */
 #define SHORT_K_MAX  256u
 #define SHORT_EF_MAX 512u
 
@@ -32,11 +32,16 @@ struct round {
 	struct ask *a;
 	struct coll *c;
 	fuse_req_t req;
-	uint32_t n;
-	uint64_t lines[ROUND_MAX];
-	struct asked asked[ROUND_MAX];
-	struct coll_answer answers[ROUND_MAX];
-	int rcs[ROUND_MAX];
+	uint32_t n, cap;
+	uint32_t printed; /* answers of this run that are in the output */
+	int print_rc;
+	struct vx_err *err;
+	/* 'cap' of each */
+	uint64_t *lines;
+	struct asked *asked;
+	struct coll_query *qs;
+	struct coll_answer *answers;
+	int *rcs;
 };
 
 int ask_init(struct ask *a, const struct ask_opts *o)
@@ -247,42 +252,93 @@ static void round_clear(struct round *r)
 	r->n = 0;
 }
 
+static int round_new(struct ask *a, struct coll *c, fuse_req_t req, uint32_t cap, struct round *ret)
+{
+	*ret = (struct round){
+		.a = a,
+		.c = c,
+		.req = req,
+		.cap = cap,
+		.lines = calloc(cap, sizeof *ret->lines),
+		.asked = calloc(cap, sizeof *ret->asked),
+		.qs = calloc(cap, sizeof *ret->qs),
+		.answers = calloc(cap, sizeof *ret->answers),
+		.rcs = calloc(cap, sizeof *ret->rcs),
+	};
+	return ret->lines && ret->asked && ret->qs && ret->answers && ret->rcs ? 0 : -ENOMEM;
+}
+
+static void round_release(struct round *r)
+{
+	round_clear(r);
+	for (uint32_t i = 0; r->answers && i < r->cap; i++)
+		coll_answer_release(&r->answers[i]);
+	free(r->lines);
+	free(r->asked);
+	free(r->qs);
+	free(r->answers);
+	free(r->rcs);
+}
+
+static int round_print(struct round *r, uint32_t i)
+{
+	const struct asked *d = &r->asked[i];
+	int rc = print_answer(r->a, &r->answers[i], d->format, d->name, d->name_len, d->number);
+
+	return rc ? rc : too_long(r->a, r->err);
+}
+
+/* Question i was answered, as were all before it: printed while later ones are still being searched, up to
+ * the first that failed. */
+static void on_answered(void *ctx, size_t i)
+{
+	struct round *r = ctx;
+
+	if (r->print_rc || r->rcs[i] || r->printed != i)
+		return;
+	r->print_rc = round_print(r, (uint32_t)i);
+	if (r->print_rc == 0)
+		r->printed++;
+}
+
 static int round_run(struct round *r, uint64_t *ret_line, struct vx_err *err)
 {
-	struct coll_query qs[ROUND_MAX];
 	int rc = 0;
 
-	for (uint32_t i = 0; i < r->n; i++) {
-		qs[i] = r->asked[i].q;
-		r->rcs[i] = 0;
-	}
-	if (r->n > 1 || (r->n == 1 && lasts(&qs[0])))
-		fs_takes_long();
-	if (r->n == 1)
-		rc = r->rcs[0] = coll_search(r->c, &qs[0], &r->answers[0], err);
-	else if (r->n)
-		rc = coll_search_many(r->c, qs, r->n, r->answers, r->rcs, err);
-	bool said = rc == 0;
+	if (r->n == 0)
+		return 0;
 	for (uint32_t i = 0; i < r->n; i++)
-		said = said || r->rcs[i];
-	/* Either a question failed, which the loop finds, or all of them did (memory). */
-	for (uint32_t i = 0; said && i < r->n; i++) {
-		const struct asked *d = &r->asked[i];
-		if (r->rcs[i]) {
-			*ret_line = r->lines[i];
-			rc = r->rcs[i];
-			/* Of many, 'err' may speak of another one: ask this one again for its own reason. */
-			if (r->n > 1)
-				rc = coll_search(r->c, &qs[i], &r->answers[i], err);
-			if (rc)
-				break;
-		}
-		rc = print_answer(r->a, &r->answers[i], d->format, d->name, d->name_len, d->number);
-		if (rc == 0)
-			rc = too_long(r->a, err);
-		if (rc)
-			break;
+		r->qs[i] = r->asked[i].q;
+	if (r->n > 1 || lasts(&r->qs[0]))
+		fs_takes_long();
+	r->printed = 0;
+	r->print_rc = 0;
+	r->err = err;
+	if (r->n == 1) {
+		rc = r->rcs[0] = coll_search(r->c, &r->qs[0], &r->answers[0], err);
+		on_answered(r, 0);
+	} else {
+		rc = coll_search_each(r->c, r->qs, r->n, r->answers, r->rcs, on_answered, r);
 	}
+	if (rc == 0)
+		rc = r->print_rc;
+	/* Not printed and no error: a question failed.  Of its reason only the errno is known: ask it again. */
+	while (rc == 0 && r->printed < r->n) {
+		uint32_t i = r->printed;
+
+		*ret_line = r->lines[i];
+		rc = r->rcs[i];
+		if (rc)
+			rc = coll_search(r->c, &r->qs[i], &r->answers[i], err);
+		if (rc == 0)
+			rc = round_print(r, i);
+		if (rc == 0) {
+			*ret_line = 0;
+			r->printed++;
+		}
+	}
+	if (rc && r->n == 1)
+		*ret_line = r->lines[0];
 	round_clear(r);
 	return rc;
 }
@@ -355,7 +411,7 @@ static int ask_line(void *arg, const char *p, size_t n, uint64_t number)
 		return qn.vec ? check_vec(lc->check, qn.vec, qn.dim, lc->err) : 0;
 	rc = take_question(r, &r->asked[r->n], &qn, lc->err);
 	r->lines[r->n++] = number;
-	if (rc == 0 && r->n == ROUND_MAX)
+	if (rc == 0 && r->n == r->cap)
 		rc = round_run(r, lc->ret_line, lc->err);
 	return rc;
 }
@@ -368,24 +424,32 @@ static int each_question(struct line_ctx *lc, const char *p, size_t n)
 	return ask_line(lc, p, n, 0);
 }
 
+/* How many questions a text may have at most, up to what a round takes. */
+static uint32_t lines_in(const char *p, size_t n)
+{
+	uint32_t lines = 1;
+
+	for (const char *nl; lines < ROUND_MAX && (nl = memchr(p, '\n', n)) != NULL; lines++) {
+		n -= (size_t)(nl - p) + 1;
+		p = nl + 1;
+		if (n == 0)
+			break;
+	}
+	return lines;
+}
+
 int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t req,
 	uint64_t *ret_line, struct vx_err *err)
 {
-	struct round *r = calloc(1, sizeof *r);
-	struct line_ctx lc = {.r = r, .a = a, .err = err, .ret_line = ret_line};
+	struct round r;
+	struct line_ctx lc = {.r = &r, .a = a, .err = err, .ret_line = ret_line};
+	int rc = round_new(a, c, req, lines_in(p, n), &r);
 
-	if (!r)
-		return -ENOMEM;
-	r->a = a;
-	r->c = c;
-	r->req = req;
-	int rc = each_question(&lc, p, n);
 	if (rc == 0)
-		rc = round_run(r, ret_line, err);
-	round_clear(r);
-	for (uint32_t i = 0; i < ROUND_MAX; i++)
-		coll_answer_release(&r->answers[i]);
-	free(r);
+		rc = each_question(&lc, p, n);
+	if (rc == 0)
+		rc = round_run(&r, ret_line, err);
+	round_release(&r);
 	return rc;
 }
 

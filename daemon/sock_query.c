@@ -78,9 +78,83 @@ static int check(const Vecfs__QueryRequest *m, struct rpc_strings_view *ids, str
 	return 0;
 }
 
-static int ask(struct session *s, struct coll *c, const Vecfs__QueryRequest *m,
-	struct rpc_strings_view *ids, struct vx_err *err)
+/* Of one question among many only the errno comes back; the rest can be told from here. */
+static void explain(const struct coll *c, const Vecfs__QueryRequest *m, int rc, struct vx_err *ret)
 {
+	if (rc == -ENOENT)
+		vx_err_set(ret, rc, "there is no record with this id");
+	else if (rc == -ENODATA)
+		vx_err_set(ret, rc, "the collection has no records yet");
+	else if (rc == -EINVAL && m->dim && m->dim != coll_dim(c))
+		vx_err_set(ret, rc, "the question has %u numbers; this collection has dimension %u",
+			m->dim, coll_dim(c));
+	else if (rc == -EINVAL)
+		vx_err_set(ret, rc,
+			"the question has a number that is not finite, or is all zeros (metric %s)",
+			vx_metric_name(coll_metric(c)));
+}
+
+/* The reply under construction: columns of it are made while later questions are still being searched. */
+struct reply {
+	struct session *s;
+	const struct coll *c;
+	const Vecfs__QueryRequest *m;
+	Vecfs__QueryAnswer a;
+	int rc;
+};
+
+static int add_failure(struct reply *r, uint32_t i)
+{
+	struct session *s = r->s;
+	struct vx_err why = VX_ERR_INIT;
+
+	explain(r->c, r->m, s->rcs[i], &why);
+	if (!r->a.errors)
+		r->a.errors = rpc_arena_alloc(s->arena, r->m->n * sizeof *r->a.errors);
+	Vecfs__RowError *e = op_row_error(s, i, s->rcs[i], &why);
+	if (!r->a.errors || !e)
+		return -ENOMEM;
+	r->a.errors[r->a.n_errors++] = e;
+	return 0;
+}
+
+static int add_answer(struct reply *r, uint32_t i)
+{
+	struct session *s = r->s;
+	const struct coll_answer *ans = &s->answers[i];
+	uint32_t n = s->rcs[i] ? 0 : ans->n_hits;
+	int rc = buf_append(&s->counts, &n, sizeof n);
+
+	if (rc || s->rcs[i])
+		return rc ? rc : add_failure(r, i);
+	r->a.k = ans->k;
+	if (ans->timed_out)
+		rc = buf_append(&s->cut, &i, sizeof i);
+	for (uint32_t h = 0; h < n && rc == 0; h++) {
+		struct vx_record rec = ans->hits[h].rec;
+
+		if (!(r->m->with & COLL_VEC))
+			rec.vec = NULL, rec.dim = 0;
+		rc = buf_append(&s->distances, &ans->hits[h].distance, sizeof(float));
+		if (rc == 0)
+			rc = rpc_rows_add(&s->rows, &rec);
+	}
+	return rc;
+}
+
+/* Question i was answered, as were all before it. */
+static void on_answer(void *ctx, size_t i)
+{
+	struct reply *r = ctx;
+
+	if (r->rc == 0)
+		r->rc = add_answer(r, (uint32_t)i);
+}
+
+static int ask(struct reply *r, struct coll *c, struct rpc_strings_view *ids, struct vx_err *err)
+{
+	struct session *s = r->s;
+	const Vecfs__QueryRequest *m = r->m;
 	uint64_t deadline = m->timeout_ms ? clock_mono_ns() + (uint64_t)m->timeout_ms * 1000000 : 0;
 
 	for (uint32_t i = 0; i < m->n; i++) {
@@ -105,74 +179,23 @@ static int ask(struct session *s, struct coll *c, const Vecfs__QueryRequest *m,
 			q->dim = m->dim;
 		}
 	}
-	if (m->n == 1) {
-		s->rcs[0] = coll_search(c, s->queries, s->answers, err);
-		/* Alone, its failure is the request's. */
-		return s->rcs[0];
-	}
-	return coll_search_many(c, s->queries, m->n, s->answers, s->rcs, err);
-}
-
-/* Of one question among many only the errno comes back; the rest can be told from here. */
-static void explain(const struct coll *c, const Vecfs__QueryRequest *m, int rc, struct vx_err *ret)
-{
-	if (rc == -ENOENT)
-		vx_err_set(ret, rc, "there is no record with this id");
-	else if (rc == -ENODATA)
-		vx_err_set(ret, rc, "the collection has no records yet");
-	else if (rc == -EINVAL && m->dim && m->dim != coll_dim(c))
-		vx_err_set(ret, rc, "the question has %u numbers; this collection has dimension %u",
-			m->dim, coll_dim(c));
-	else if (rc == -EINVAL)
-		vx_err_set(ret, rc,
-			"the question has a number that is not finite, or is all zeros (metric %s)",
-			vx_metric_name(coll_metric(c)));
-}
-
-/* Columns of the answer from the answers of the questions. */
-static int gather(struct session *s, const struct coll *c, const Vecfs__QueryRequest *m,
-	Vecfs__QueryAnswer *a)
-{
-	int rc = 0;
-
 	s->counts.len = s->cut.len = s->distances.len = 0;
 	rpc_rows_reset(&s->rows);
-	for (uint32_t i = 0; i < m->n && rc == 0; i++) {
-		const struct coll_answer *ans = &s->answers[i];
-		uint32_t n = s->rcs[i] ? 0 : ans->n_hits;
-
-		rc = buf_append(&s->counts, &n, sizeof n);
-		if (rc == 0 && s->rcs[i]) {
-			struct vx_err why = VX_ERR_INIT;
-
-			explain(c, m, s->rcs[i], &why);
-			if (!a->errors)
-				a->errors = rpc_arena_alloc(s->arena, m->n * sizeof *a->errors);
-			Vecfs__RowError *e = op_row_error(s, i, s->rcs[i], &why);
-			if (!a->errors || !e)
-				return -ENOMEM;
-			a->errors[a->n_errors++] = e;
-			continue;
-		}
-		a->k = ans->k;
-		if (rc == 0 && ans->timed_out)
-			rc = buf_append(&s->cut, &i, sizeof i);
-		for (uint32_t h = 0; h < n && rc == 0; h++) {
-			struct vx_record rec = ans->hits[h].rec;
-
-			if (!(m->with & COLL_VEC))
-				rec.vec = NULL, rec.dim = 0;
-			rc = buf_append(&s->distances, &ans->hits[h].distance, sizeof(float));
-			if (rc == 0)
-				rc = rpc_rows_add(&s->rows, &rec);
-		}
+	if (m->n == 1) {
+		s->rcs[0] = coll_search(c, s->queries, s->answers, err);
+		if (s->rcs[0]) /* alone, its failure is the request's */
+			return s->rcs[0];
+		on_answer(r, 0);
+		return r->rc;
 	}
-	return rc;
+	int rc = coll_search_each(c, s->queries, m->n, s->answers, s->rcs, on_answer, r);
+	return rc ? rc : r->rc;
 }
 
 int op_query(struct session *s, const struct rpc_frame *f)
 {
-	Vecfs__QueryAnswer a = VECFS__QUERY_ANSWER__INIT;
+	struct reply r = {.s = s, .a = VECFS__QUERY_ANSWER__INIT};
+	Vecfs__QueryAnswer *a = &r.a;
 	struct rpc_strings_view ids = {0};
 	struct vx_err err = VX_ERR_INIT;
 	const Vecfs__QueryRequest *m;
@@ -189,22 +212,22 @@ int op_query(struct session *s, const struct rpc_frame *f)
 	if (!c)
 		return 0;
 	rc = reserve(s, m->n);
+	r.c = c;
+	r.m = m;
 	if (rc == 0)
-		rc = ask(s, c, m, &ids, &err);
-	if (rc == 0)
-		rc = gather(s, c, m, &a);
+		rc = ask(&r, c, &ids, &err);
 	if (rc) {
 		session_error(s, op_where(s, f, m->collection), f->id, rc, &err);
 	} else {
 		rpc_rows_message(&s->rows, &rows);
-		a.hits = &rows;
-		a.counts = (uint32_t *)(void *)s->counts.data;
-		a.n_counts = m->n;
-		a.distances.data = s->distances.data;
-		a.distances.len = s->distances.len;
-		a.timed_out = (uint32_t *)(void *)s->cut.data;
-		a.n_timed_out = s->cut.len / sizeof(uint32_t);
-		session_answer(s, RPC_QUERY | RPC_ANSWER, f->id, &a.base);
+		a->hits = &rows;
+		a->counts = (uint32_t *)(void *)s->counts.data;
+		a->n_counts = m->n;
+		a->distances.data = s->distances.data;
+		a->distances.len = s->distances.len;
+		a->timed_out = (uint32_t *)(void *)s->cut.data;
+		a->n_timed_out = s->cut.len / sizeof(uint32_t);
+		session_answer(s, RPC_QUERY | RPC_ANSWER, f->id, &a->base);
 	}
 	coll_put(c);
 	return 0;

@@ -231,6 +231,13 @@ int coll_search(
 VX_MUST_CHECK
 int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
 	struct coll_answer *answers, int *ret_rcs, struct vx_err *err);
+/* The same; and as soon as the answers 0..i are there 'each' has been called for each of them, in this order and
+ * on the caller's thread, while the others are still being searched: what is made of answers costs no core
+ * that stands idle. */
+typedef void coll_answered_fn(void *ctx, size_t i);
+VX_MUST_CHECK
+int coll_search_each(struct coll *c, const struct coll_query *qs, size_t n,
+	struct coll_answer *answers, int *ret_rcs, coll_answered_fn *each, void *ctx);
 
 /* --- index ----------------------------------------------------------------------------------- */
 struct coll_index_info {

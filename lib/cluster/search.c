@@ -3,6 +3,7 @@
  * A single question runs on the caller's thread (waking another costs more than a search).  Many
  * questions are spread over a pool in which the caller takes part.
  */
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -327,10 +328,33 @@ struct pool {
 	pthread_t threads[];
 };
 
+#define UNANSWERED INT_MIN
+
+/* Answers the next question that nobody has taken; false when there is none. */
+static bool run_one(struct pool_job *j)
+{
+	size_t i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+
+	if (i >= j->n)
+		return false;
+	int rc = coll_search(j->c, &j->qs[i], &j->answers[i], NULL);
+	/* Partner: hand_out; the answer comes before the word that it is there. */
+	__atomic_store_n(&j->rcs[i], rc, __ATOMIC_RELEASE);
+	return true;
+}
+
 static void run_job(struct pool_job *j)
 {
-	for (size_t i; (i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->n;)
-		j->rcs[i] = coll_search(j->c, &j->qs[i], &j->answers[i], NULL);
+	while (run_one(j))
+		;
+}
+
+/* Gives the caller the answers that are there, in order; returns how many it has had by now. */
+static size_t hand_out(struct pool_job *j, size_t given, coll_answered_fn *each, void *ctx)
+{
+	while (given < j->n && __atomic_load_n(&j->rcs[given], __ATOMIC_ACQUIRE) != UNANSWERED)
+		each(ctx, given++);
+	return given;
 }
 
 static void *pool_thread(void *arg)
@@ -395,13 +419,15 @@ void pool_free(struct pool *p)
 	free(p);
 }
 
-int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
-	struct coll_answer *answers, int *ret_rcs, struct vx_err *err)
+int coll_search_each(struct coll *c, const struct coll_query *qs, size_t n,
+	struct coll_answer *answers, int *ret_rcs, coll_answered_fn *each, void *ctx)
 {
 	struct pool *p = c->db->pool;
 	struct pool_job j = {.c = c, .qs = qs, .answers = answers, .rcs = ret_rcs, .n = n};
+	size_t given = 0;
 
-	(void)err;
+	for (size_t i = 0; i < n; i++)
+		ret_rcs[i] = UNANSWERED;
 	atomic_init(&j.next, 0);
 	if (n > 1 && p && p->n > 0) {
 		vx_lock(&p->lock);
@@ -411,7 +437,10 @@ int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
 		}
 		vx_unlock(&p->lock);
 	}
-	run_job(&j);
+	while (run_one(&j)) {
+		if (each)
+			given = hand_out(&j, given, each, ctx);
+	}
 	if (p) {
 		vx_lock(&p->lock);
 		if (p->job == &j)
@@ -420,7 +449,16 @@ int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
 			vx_cond_wait(&p->idle, &p->lock);
 		vx_unlock(&p->lock);
 	}
+	if (each)
+		given = hand_out(&j, given, each, ctx);
 	return 0;
+}
+
+int coll_search_many(struct coll *c, const struct coll_query *qs, size_t n,
+	struct coll_answer *answers, int *ret_rcs, struct vx_err *err)
+{
+	(void)err;
+	return coll_search_each(c, qs, n, answers, ret_rcs, NULL, NULL);
 }
 
 #define FIND_K  16u
