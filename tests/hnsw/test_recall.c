@@ -263,7 +263,7 @@ static void drift_is_noticed_and_measured_again(void **state)
 
 	ix = grown(&p, true);
 	assert_true(known(ix).measured_slots > 6000);
-	assert_true(known(ix).scan || known(ix).ef > 2 * ef);
+	assert_true(known(ix).scan || known(ix).ef > ef);
 	double *bounds = true_bounds(&p, VX_L2, 10, p.n);
 	struct found f = ask(&p, ix, bounds, 10, 0.95, 0);
 	print_message("half of the questions drifted: %.4f +- %.4f with ef %u, before %u\n",
