@@ -148,6 +148,9 @@ static _Noreturn void child(const char *name, const char *peers, int in, int out
 	if (peers) {
 		dup2(in, STDIN_FILENO);
 		dup2(out, STDOUT_FILENO);
+		/* OpenMP's threads wait by spinning, which on a machine that others use too eats
+		 * the very cores that they wait for. */
+		setenv("OMP_WAIT_POLICY", "passive", 0);
 		execl(peers, peers, name, (char *)NULL);
 		dprintf(STDOUT_FILENO, "error %s: %s\n", peers, strerror(errno));
 		_exit(127);

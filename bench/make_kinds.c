@@ -151,7 +151,18 @@ static void tree_row(const struct model *m, struct rng *r, float *ret)
 }
 
 /* --- sift -------------------------------------------------------------------------------------- */
-/* Histograms of gradients: nothing below zero, much of it zero, length 512 with no bin above a bound, bytes. */
+/* Histograms of gradients: nothing below zero, much of it zero, length 512, bytes.
+ *
+ * The shape was chosen so that 200,000 rows resemble 200,000 real SIFT descriptors (ten to the question,
+ * LID by maximum likelihood over the nearest 20 and 100, distances as parts of the mean one):
+ *
+ *					real			made
+ *	zeros, mean, 99.9th percentile	.142 27.5 174		.128 28.9 157
+ *	variance of the first 1 4 16 64	.112 .296 .617 .922	.111 .279 .619 .965
+ *	LID at 20, at 100 (10..90 %)	21.2, 19.6 (12..27)	20.2, 18.9 (13..27)
+ *	distance of the 1st 10th 1000th	.480 .547 .704		.461 .531 .703
+ *	hnswlib at ef 20 40 80 160	.869 .950 .988 .997	.891 .955 .986 .995
+ */
 static const struct shape sift_shape = {
 	.branch = {16, 16, 16},
 	.spread = {3.0F, 1.7F, 1.0F},
@@ -197,6 +208,13 @@ static void sift_row(const void *model, struct rng *r, float *ret)
 }
 
 /* --- embed --------------------------------------------------------------------------------------- */
+/* Embeddings of texts.  20,000 rows beside 20,000 real ones of 768 dimensions:
+ *
+ *					real			made
+ *	variance of the first 1 4 16 64	.392 .616 .718 .813	.342 .670 .787 .837
+ *	LID at 20, at 100 (10..90 %)	26.9, 21.8 (11..41)	30.7, 21.1 (12..43)
+ *	distance of the 1st 10th 1000th	.413 .456 .605		.388 .425 .599
+ */
 static const struct shape embed_shape = {
 	.branch = {24, 16, 16},
 	.spread = {0.8F, 0.35F, 0.2F},
@@ -228,8 +246,15 @@ static void embed_row(const void *model, struct rng *r, float *ret)
 }
 
 /* --- mnist ----------------------------------------------------------------------------------------- */
-/* Handwriting: 28 x 28 pixels.  A row is one of a few hundred styles of stroke, a line through some points that wobble,
- * slanted, scaled and drawn with a pen of some width. */
+/* Handwriting: 28 x 28 pixels.  A row is one of a few styles of stroke, a line through some points that
+ * wobble, slanted, scaled and drawn with a pen of some width.  60,000 rows beside the real digits:
+ *
+ *					real			made
+ *	zeros, mean			.809 33.3		.849 29.0
+ *	variance of the first 1 4 16 64	.099 .287 .599 .864	.144 .378 .666 .894
+ *	LID at 20, at 100 (10..90 %)	14.8, 13.0 (8..20)	13.6, 12.6 (10..17)
+ *	distance of the 1st 10th 1000th	.429 .508 .737		.378 .464 .674
+ */
 #define SIDE   28u
 #define STYLES 160u
 #define KNOTS  7u
@@ -284,10 +309,10 @@ static void mnist_row(const void *model, struct rng *r, float *ret)
 		y[k] = 14 + size * cy;
 	}
 	for (unsigned i = 0; i < SIDE * SIDE; i++) {
+		unsigned row = i / SIDE, column = i % SIDE;
 		float near = 1e9F;
 		for (unsigned k = 0; k + 1 < KNOTS; k++)
-			near = fminf(
-				near, to_segment((float)(i % SIDE), (float)(i / SIDE), x, y, k));
+			near = fminf(near, to_segment((float)column, (float)row, x, y, k));
 		float ink = (width + 0.5F - sqrtf(near)) * 255;
 		/* The paper is white but for the edge of the line, and ink is not even. */
 		ret[i] = ink <= 0 ? 0 : floorf(fminf(ink, 255 - 12 * rng_unit(r)));

@@ -29,6 +29,7 @@ all: $(bench_all)
 
 # make bench [VECFS_BENCH_DATA=DIR]: the sets found in DIR, and generated ones of full size; bench/run.sh says which.
 # BENCH_ARGS goes to every vec-bench.  make bench-index is the library beside the peers alone.
+export BENCH_SETS
 bench_run = VECFS_BIN=$(abspath $(BIN)) VECFS_BENCH_DATA="$(VECFS_BENCH_DATA)" OUT=$(abspath $(O))/bench \
 	bench/run.sh
 .PHONY: bench bench-quick bench-index
