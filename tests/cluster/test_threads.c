@@ -220,6 +220,24 @@ static void on_done(void *arg, int status, const struct batch_result *res)
 	pthread_mutex_unlock(&p->m);
 }
 
+struct order { /* in which answers are handed out */
+	pthread_t me;
+	size_t n;
+	const struct coll_answer *answers;
+	const int *rcs;
+};
+
+/* In order, on the caller's thread, and the answer is there. */
+static void on_answered(void *ctx, size_t i)
+{
+	struct order *o = ctx;
+
+	assert_true(pthread_equal(o->me, pthread_self()));
+	assert_int_equal(i, o->n++);
+	assert_ok(o->rcs[i]);
+	assert_true(o->answers[i].n_hits > 0);
+}
+
 static void submitted_batches_are_answered_once_each(void **state)
 {
 	char *dir = dt_mkdir();
@@ -265,7 +283,9 @@ static void submitted_batches_are_answered_once_each(void **state)
 		dt_vec(i, 77, DIM, vecs[i]);
 		qs[i] = (struct coll_query){.vec = vecs[i], .dim = DIM, .k = 7, .exact = true};
 	}
-	assert_ok(coll_search_many(c, qs, N, as, rcs, NULL));
+	struct order order = {.me = pthread_self(), .answers = as, .rcs = rcs};
+	assert_ok(coll_search_each(c, qs, N, as, rcs, on_answered, &order));
+	assert_int_equal(order.n, N);
 	for (unsigned i = 0; i < N; i++) {
 		assert_ok(rcs[i]);
 		assert_ok(coll_search(c, &qs[i], &one, NULL));

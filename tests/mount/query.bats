@@ -31,6 +31,25 @@ ask() { # FILE QUESTION: on one descriptor
 	exec 5>&-
 }
 
+@test "one who asks without a pause keeps nobody else waiting" {
+	three
+	(
+		exec 5<>"$D/query.ids"
+		while [ ! -e "$BATS_TEST_TMPDIR/enough" ]; do
+			echo '[0.9,0.1,0]' >&5
+			read -r _ <&5
+		done
+	) &
+	local asker=$! i
+	for i in $(seq 50); do
+		same "$(ask "$D/query" '{"id":"a","k":1,"exact":true}' | cut -f3)" b
+		echo '{"id":"n'"$i"'","vector":[-1,-1,'"$i"']}' >"$D/append"
+		grep -q "^count $((3 + i))\$" "$D/stats"
+	done
+	touch "$BATS_TEST_TMPDIR/enough"
+	wait $asker
+}
+
 @test "bare numbers, an object, k, format, with" {
 	three
 	same "$(ask "$D/query" '0.1 0.2 0.3' | cut -f3 | head -1)" a
