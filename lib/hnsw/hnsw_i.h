@@ -148,6 +148,10 @@ void hnsw_measure(struct index *ix, struct scratch *sc, bool idle);
 /* Makes 'm' what is known, as if it had been measured just now. */
 void hnsw_measured(struct hnsw *h, const struct recall_measure *m);
 
+/* --- precision.c ---------------------------------------------------------------- */
+/* Decides from the codes of linked slots what walks measure with (ix->by_heads). */
+void hnsw_choose_precision(struct index *ix, struct scratch *sc);
+
 /* --- save.c -------------------------------------------------------------------- */
 int hnsw_save(struct index *ix, struct ckpt_writer *w, uint32_t nslots);
 int hnsw_load(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct vx_err *err);

@@ -194,6 +194,7 @@ bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot)
 		return false;
 	if (!probe_from_slot(&ix->codes, slot, &sc->probe))
 		return false;
+	sc->probe.full = !ix_load(&ix->by_heads);
 	if (ix_load(&h->entry) == 0 && start_graph(ix, slot, level))
 		return true;
 	uint32_t entry = ix_load(&h->entry);

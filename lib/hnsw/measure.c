@@ -208,6 +208,7 @@ static void measure(struct index *ix, struct scratch *sc, bool large, uint32_t r
 	struct recall_measure m = {.coarse = n < most};
 	struct sample s;
 
+	hnsw_choose_precision(ix, sc);
 	m.dead = __atomic_load_n(&ix->dead, __ATOMIC_RELAXED);
 	if (sample_init(&s, ix, n, recent) < 0)
 		return; /* the next time will do */

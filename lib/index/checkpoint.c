@@ -7,7 +7,7 @@
  *
  * Header:
  *	0	8	magic "VECFSIDX"
- *	8	4	version, 2
+ *	8	4	version, 3
  *	12	4	length of the header, 128
  *	16	8	salt, random per file
  *	24	8	payload bytes
@@ -25,11 +25,14 @@
  *	92	4	slots dead
  *	96	4	bytes of a code row
  *	100	4	bytes of a slot's link row
- *	104	16	zero
+ *	104	4	1: the codes have their centre; 0: there are none yet, the rows are zero
+ *	108	4	1: walks measure with heads alone
+ *	112	8	zero
  *	120	8	XXH3 of the 120 bytes before, seed 0
  *
- * Payload: code rows of all slots; aux (scale, add: two float32) of all slots; flags, one byte
- * each; then the kind's part.  A file is valid if and only if the header's checksum and
+ * Payload: the centre (dim float32; nothing for "none"); heads of all slots; tails of all slots; of each slot scale
+ * and the head's squared length (u16 each, or one float32), then of each the whole squared length (u16), then of
+ * each one byte of flags; then the kind's part.  A file is valid if and only if the header's checksum and
  * length fit, every block's checksum fits, and the payload is consumed to its last byte.
  */
 #include <fcntl.h>
@@ -44,7 +47,7 @@
 #define CKPT_HEADER  128u
 #define CKPT_BLOCK   262144u
 #define CKPT_SUM     8u
-#define CKPT_VERSION 2u
+#define CKPT_VERSION 3u
 #define AUX_BATCH    512u /* divides the slots of a chunk */
 #define CKPT_WORDS   1024u
 
@@ -138,6 +141,8 @@ static void make_header(const struct index *ix, const struct ckpt_writer *w, str
 	put_le32(h + 80, ix->p.ef_construction);
 	put_le32(h + 84, n);
 	put_le32(h + 88, ix_load(&ix->linked));
+	put_le32(h + 104, ix_load(&ix->trained));
+	put_le32(h + 108, ix_load(&ix->by_heads));
 	put_le32(h + 92, ix_load(&ix->dead));
 	put_le32(h + 96, ix->codes.width);
 	put_le32(h + 100, ix->codes.extra);
@@ -149,13 +154,31 @@ static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
 	const struct codes *c = &ix->codes;
 	int rc = 0;
 
+	if (c->width > 0) {
+		uint32_t v[AUX_BATCH];
+		for (uint32_t i = 0; i < c->dim && rc == 0; i += AUX_BATCH) {
+			uint32_t m = VX_MIN(c->dim - i, AUX_BATCH);
+			memcpy(v, c->centre + i, 4 * (size_t)m);
+			rc = ckpt_put_words(w, v, m);
+		}
+	}
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS)
 		rc = ckpt_put(
-			w, codes_row(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->width);
+			w, codes_head(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->half);
+	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS)
+		rc = ckpt_put(
+			w, codes_tail(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->half);
 	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
-		uint32_t v[2 * AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
-		memcpy(v, codes_aux(c, s), 8 * (size_t)m);
-		rc = ckpt_put_words(w, v, 2 * (size_t)m);
+		uint32_t v[AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
+		memcpy(v, codes_aux(c, s), 4 * (size_t)m);
+		rc = ckpt_put_words(w, v, m);
+	}
+	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
+		uint8_t v[2 * AUX_BATCH];
+		uint32_t m = VX_MIN(n - s, AUX_BATCH);
+		for (uint32_t i = 0; i < m; i++)
+			put_le16(v + 2 * i, *codes_norm(c, s + i));
+		rc = ckpt_put(w, v, 2 * (size_t)m);
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s++) {
 		uint8_t f = codes_flags_get(c, s);
@@ -260,7 +283,7 @@ int ckpt_get_words(struct ckpt_reader *r, uint32_t *v, size_t n)
 
 /* Compares the header with the index; fills the counts. */
 static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, const uint8_t *h,
-	struct index_tag *ret_tag, uint32_t ret_count[3], struct vx_err *err)
+	struct index_tag *ret_tag, uint32_t ret_count[5], struct vx_err *err)
 {
 	uint64_t payload = get_le64(h + 24);
 	uint64_t blocks = payload / CKPT_BLOCK + (payload % CKPT_BLOCK != 0);
@@ -279,10 +302,13 @@ static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, c
 		return vx_err_set(err, -ESTALE, "other parameters");
 	for (int i = 0; i < 3; i++)
 		ret_count[i] = get_le32(h + 84 + 4 * i);
-	uint64_t slot_bytes = ix->codes.width + sizeof(struct code_aux) + 1;
+	ret_count[3] = get_le32(h + 104);
+	ret_count[4] = get_le32(h + 108);
+	uint64_t slot_bytes = ix->codes.width + sizeof(struct code_aux) + 3;
 	if (payload > size || size != CKPT_HEADER + payload + blocks * CKPT_SUM ||
 		payload / slot_bytes < ret_count[0] || ret_count[1] > ret_count[0] ||
-		ret_count[0] > VX_SLOTS_MAX)
+		ret_count[0] > VX_SLOTS_MAX || ret_count[3] > 1 || ret_count[4] > 1 ||
+		(ret_count[3] == 0 && (ret_count[0] >= CODES_TRAIN || ret_count[1] > 0)))
 		return vx_err_set(err, -EUCLEAN, "its length does not fit its header");
 	r->salt = get_le64(h + 16);
 	r->left = payload;
@@ -298,15 +324,32 @@ static int get_codes(struct index *ix, struct ckpt_reader *r, uint32_t n)
 	if (rc == 0)
 		codes_expect(c, n);
 
+	for (uint32_t i = 0; c->width > 0 && i < c->dim && rc == 0; i += AUX_BATCH) {
+		uint32_t v[AUX_BATCH], m = VX_MIN(c->dim - i, AUX_BATCH);
+		rc = ckpt_get_words(r, v, m);
+		if (rc == 0)
+			memcpy(c->centre + i, v, 4 * (size_t)m);
+	}
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
 		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
-		rc = ckpt_get(r, codes_row(c, s), (size_t)m * c->width);
+		rc = ckpt_get(r, codes_head(c, s), (size_t)m * c->half);
+	}
+	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
+		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
+		rc = ckpt_get(r, codes_tail(c, s), (size_t)m * c->half);
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
-		uint32_t v[2 * AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
-		rc = ckpt_get_words(r, v, 2 * (size_t)m);
+		uint32_t v[AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
+		rc = ckpt_get_words(r, v, m);
 		if (rc == 0)
-			memcpy(codes_aux(c, s), v, 8 * (size_t)m);
+			memcpy(codes_aux(c, s), v, 4 * (size_t)m);
+	}
+	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
+		uint8_t v[2 * AUX_BATCH];
+		uint32_t m = VX_MIN(n - s, AUX_BATCH);
+		rc = ckpt_get(r, v, 2 * (size_t)m);
+		for (uint32_t i = 0; i < m && rc == 0; i++)
+			*codes_norm(c, s + i) = get_le16(v + 2 * i);
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
 		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
@@ -319,7 +362,7 @@ static int read_all(
 	struct index *ix, struct ckpt_reader *r, struct index_tag *ret_tag, struct vx_err *err)
 {
 	uint8_t head[CKPT_HEADER];
-	uint32_t count[3];
+	uint32_t count[5];
 	uint64_t size;
 	struct index_tag tag;
 	int rc = r->disk->ops->size(r->disk, r->fd, &size);
@@ -340,6 +383,8 @@ static int read_all(
 	if (rc < 0)
 		return rc;
 	__atomic_store_n(&ix->dead, count[2], __ATOMIC_RELAXED);
+	ix_store(&ix->by_heads, count[4]);
+	ix_store(&ix->trained, count[3]);
 	ix_store(&ix->next, count[1]);
 	ix_store(&ix->linked, count[1]);
 	ix_store(&ix->appended, count[0]);

@@ -1,6 +1,6 @@
 /* codes.c - rows of codes: storage, encoding, distances.
  *
- * Encoding: normalise (cosine), rotate, scale by 127 / max |component|, round.
+ * Encoding: normalise (cosine), centre, rotate, scale by 127 / max |component|, round, split.
  * The rotation is random signs followed by a fast Hadamard transform over the longest power of two
  * at the front, then, unless that covered everything, signs and the same over the
  * longest power of two at the back.  It is orthogonal, costs n log n and grows the vector to the
@@ -34,12 +34,13 @@ static uint64_t splitmix(uint64_t *s)
 	return z ^ (z >> 31);
 }
 
-static int make_signs(struct codes *c)
+static int make_rotation(struct codes *c)
 {
 	uint64_t s = c->rot_seed;
 
 	c->signs = malloc(2 * (size_t)c->width * sizeof *c->signs);
-	if (!c->signs)
+	c->centre = calloc(c->dim, sizeof *c->centre);
+	if (!c->signs || !c->centre)
 		return -ENOMEM;
 	for (size_t i = 0; i < 2 * (size_t)c->width; i++)
 		c->signs[i] = splitmix(&s) >> 63 ? 1.0f : -1.0f;
@@ -53,24 +54,28 @@ int codes_init(struct codes *c, const struct index_params *p, bool sq8, uint32_t
 	c->metric = p->metric;
 	c->dim = p->dim;
 	c->width = sq8 ? VX_ALIGN_UP(p->dim, 64u) : 0;
+	c->half = c->width / 2;
 	c->extra = extra;
 	c->rot_seed = 0x766563667343u; /* fixed: codes of one dimension are alike everywhere */
 	c->k = simd_active();
 	c->host = *host;
 
 	size_t n = CODES_CHUNK_SLOTS;
-	c->extra_off = n * c->width;
-	c->aux_off = c->extra_off + n * extra;
-	c->flags_off = c->aux_off + n * sizeof(struct code_aux);
+	c->extra_off = n * c->half;
+	c->tail_off = c->extra_off + n * extra;
+	c->aux_off = c->tail_off + n * c->half;
+	c->norm_off = c->aux_off + n * sizeof(struct code_aux);
+	c->flags_off = c->norm_off + n * sizeof(uint16_t);
 	c->chunk_bytes = VX_ALIGN_UP(c->flags_off + n, HUGE_BYTES);
 
-	if (sq8 && make_signs(c) < 0)
+	if (sq8 && make_rotation(c) < 0) {
+		codes_release(c);
 		return -ENOMEM;
+	}
 	void *m = mmap(NULL, CODES_CHUNKS_MAX * sizeof *c->dir, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m == MAP_FAILED) {
-		free(c->signs);
-		c->signs = NULL;
+		codes_release(c);
 		return -ENOMEM;
 	}
 	c->dir = m;
@@ -88,12 +93,14 @@ void codes_drop(struct codes *c)
 
 void codes_release(struct codes *c)
 {
-	if (!c->dir)
-		return;
-	codes_drop(c);
-	munmap(c->dir, CODES_CHUNKS_MAX * sizeof *c->dir);
+	if (c->dir) {
+		codes_drop(c);
+		munmap(c->dir, CODES_CHUNKS_MAX * sizeof *c->dir);
+	}
 	free(c->signs);
+	free(c->centre);
 	c->dir = NULL;
+	c->signs = c->centre = NULL;
 }
 
 /* Maps a chunk on a 2 MiB boundary by cutting a mapping that is longer by one such. */
@@ -157,7 +164,8 @@ static void settle_parts(
 
 void codes_settle(struct codes *c, uint32_t from, uint32_t to)
 {
-	settle_parts(c, from, to, 0, c->width, true);
+	settle_parts(c, from, to, 0, c->half, true);
+	settle_parts(c, from, to, c->tail_off, c->half, true);
 }
 
 void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to)
@@ -167,7 +175,8 @@ void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to)
 
 void codes_expect(struct codes *c, uint32_t n)
 {
-	settle_parts(c, 0, n, 0, c->width, false);
+	settle_parts(c, 0, n, 0, c->half, false);
+	settle_parts(c, 0, n, c->tail_off, c->half, false);
 	settle_parts(c, 0, n, c->extra_off, c->extra, false);
 }
 
@@ -180,17 +189,42 @@ static float length_of(const struct codes *c, const float *v)
 	return sqrtf(bb);
 }
 
-/* tmp = the vector, normalised under cosine, padded and rotated; returns max |component|. */
+static float unit_factor(const struct codes *c, const float *v)
+{
+	float len = length_of(c, v);
+
+	return len > 0 && len <= FLT_MAX ? 1.0f / len : 0.0f;
+}
+
+void codes_train(struct codes *c, const float *const *vecs, uint32_t n)
+{
+	uint32_t used = 0;
+
+	if (c->width == 0 || c->metric == VX_IP)
+		return;
+	memset(c->centre, 0, c->dim * sizeof *c->centre);
+	for (uint32_t i = 0; i < n; i++) {
+		float f = 1.0f, max = vecs[i] ? c->k->max_abs_f32(vecs[i], c->dim) : INFINITY;
+		/* Far outside what vectors are like, one would drown all others. */
+		if (!(max < FLT_MAX / (4 * CODES_TRAIN)))
+			continue;
+		if (c->metric == VX_COSINE)
+			f = unit_factor(c, vecs[i]);
+		for (uint32_t j = 0; j < c->dim; j++)
+			c->centre[j] += vecs[i][j] * f;
+		used++;
+	}
+	for (uint32_t j = 0; j < c->dim; j++)
+		c->centre[j] /= (float)VX_MAX(used, 1u);
+}
+
+/* tmp = the vector, normalised under cosine, centred, padded and rotated; returns max |component|. */
 static float transform(const struct codes *c, const float *vec, float *tmp)
 {
-	float f = 1.0f;
+	float f = c->metric == VX_COSINE ? unit_factor(c, vec) : 1.0f;
 
-	if (c->metric == VX_COSINE) {
-		float len = length_of(c, vec);
-		f = len > 0 && len <= FLT_MAX ? 1.0f / len : 0.0f;
-	}
 	for (uint32_t i = 0; i < c->dim; i++)
-		tmp[i] = vec[i] * f;
+		tmp[i] = vec[i] * f - c->centre[i];
 	memset(tmp + c->dim, 0, (c->width - c->dim) * sizeof *tmp);
 
 	size_t p = (size_t)1 << (31 - __builtin_clz(c->width));
@@ -200,49 +234,95 @@ static float transform(const struct codes *c, const float *vec, float *tmp)
 	return c->k->max_abs_f32(tmp, c->width);
 }
 
-/* The aux entry of a code with this scale and sum of squared components. */
-static struct code_aux make_aux(const struct codes *c, float scale, int64_t sq)
+static float decode_scale(uint16_t s)
 {
-	float norm2 = scale * scale * (float)sq;
-	struct code_aux a = {.scale = scale};
+	uint32_t bits = (uint32_t)s << 16;
+	float f;
 
-	if (!(norm2 <= FLT_MAX))
-		norm2 = FLT_MAX / 4;
-	if (c->metric == VX_L2)
-		a.add = norm2;
-	else if (c->metric == VX_COSINE)
-		a.add = norm2 / 2;
-	return a;
+	memcpy(&f, &bits, sizeof f);
+	return f;
 }
 
-static int64_t quantise(const struct codes *c, const float *tmp, float max, int8_t *ret,
-	float *ret_scale, int32_t *sum)
+/* The upper half of a float32 >= 0, rounded up. */
+static uint16_t encode_scale(float f)
 {
-	float scale = max / 127.0f;
-	float inv = max > FLT_MIN * 256 && max <= FLT_MAX ? 127.0f / max : 0.0f;
+	uint32_t bits;
 
-	*ret_scale = inv > 0 ? scale : 0.0f;
-	return c->k->quantise_f32(tmp, c->width, inv, ret, sum);
+	memcpy(&bits, &f, sizeof bits);
+	return (uint16_t)((bits + 0xffff) >> 16);
+}
+
+/* The scale for components up to 'max', and what to multiply them by; 0 and 0: no direction is
+ * left of such a vector. */
+static uint16_t choose_scale(float max, float *ret_inv)
+{
+	*ret_inv = 0;
+	if (!(max > FLT_MIN * 256 && max <= FLT_MAX))
+		return 0;
+	uint16_t s = encode_scale(max / 127.0f);
+	*ret_inv = 1.0f / decode_scale(s);
+	return s;
+}
+
+/* A squared length in units of width / 4. */
+static uint16_t encode_norm(const struct codes *c, int64_t n)
+{
+	int64_t u = (n * 4 + c->width / 2) / c->width;
+
+	return (uint16_t)VX_MAX((int64_t)0, VX_MIN(u, (int64_t)UINT16_MAX));
+}
+
+/* What a unit of squared length counts in this metric, apart from the scale's square. */
+static float unit_of(const struct codes *c)
+{
+	float w = (float)c->width / 4;
+
+	return c->metric == VX_L2 ? w : c->metric == VX_COSINE ? w / 2 : 0;
+}
+
+#define PIECE 128u /* components of a 64-byte piece of a head */
+
+/* Splits up to PIECE codes into nibbles; adds up what the head's length needs. */
+static void split(const int8_t *v, uint32_t n, uint8_t *head, uint8_t *tail, int64_t *head_norm)
+{
+	uint32_t h = n / 2;
+	int32_t sum = 0;
+
+	for (uint32_t j = 0; j < h; j++) {
+		uint8_t a = (uint8_t)v[j] ^ 0x80u, b = (uint8_t)v[h + j] ^ 0x80u;
+		head[j] = (uint8_t)(a >> 4 | (b & 0xf0u));
+		tail[j] = (uint8_t)((a & 15u) | b << 4);
+	}
+	/* |x1|^2 - |x1 - x|^2 = x (2 x1 - x), where x1 = 16 h - 120.5 and x = 16 h + l - 128. */
+	for (uint32_t j = 0; j < n; j++) {
+		int32_t x = v[j], x1 = 2 * ((x + 128) & 0xf0) - 241;
+		sum += x * (x1 - x);
+	}
+	*head_norm += sum;
 }
 
 void codes_encode(struct codes *c, uint32_t slot, const float *vec, float *tmp)
 {
-	struct code_aux aux = {.scale = 0};
+	struct code_aux aux = {0};
+	int64_t norm = 0, head_norm = 0;
+	float inv;
 
 	if (c->width == 0) {
-		if (c->metric == VX_COSINE) {
-			float len = length_of(c, vec);
-			aux.scale = len > 0 && len <= FLT_MAX ? 1.0f / len : 0.0f;
-		}
-	} else {
-		uint8_t *row = codes_row(c, slot);
-		float max = transform(c, vec, tmp), scale;
-		int32_t sum;
-		int64_t sq = quantise(c, tmp, max, (int8_t *)row, &scale, &sum);
-		for (uint32_t i = 0; i < c->width; i++)
-			row[i] ^= 0x80u;
-		aux = make_aux(c, scale, sq);
+		float f = unit_factor(c, vec);
+		memcpy(codes_aux(c, slot), &f, sizeof f);
+		return;
 	}
+	uint8_t *head = codes_head(c, slot), *tail = codes_tail(c, slot);
+	aux.scale = choose_scale(transform(c, vec, tmp), &inv);
+	for (uint32_t i = 0; i < c->width; i += PIECE) {
+		uint32_t n = VX_MIN(PIECE, c->width - i);
+		_Alignas(64) int8_t v[PIECE];
+		int32_t sum;
+		norm += c->k->quantise_f32(tmp + i, n, inv, v, &sum);
+		split(v, n, head + i / 2, tail + i / 2, &head_norm);
+	}
+	aux.head = encode_norm(c, head_norm);
+	*codes_norm(c, slot) = encode_norm(c, norm);
 	*codes_aux(c, slot) = aux;
 }
 
@@ -252,14 +332,26 @@ static float metric_factor(const struct codes *c)
 	return c->metric == VX_L2 ? 2.0f : 1.0f;
 }
 
+/* "none" under cosine. */
+static float inverse_length(const struct codes *c, uint32_t slot)
+{
+	float f;
+
+	memcpy(&f, codes_aux(c, slot), sizeof f);
+	return f;
+}
+
+/* At most what can be added up without overflow. */
+static float bounded(float f)
+{
+	return f <= FLT_MAX / 4 ? f : FLT_MAX / 4;
+}
+
 void probe_from_vec(const struct codes *c, const float *vec, struct probe *p)
 {
+	p->full = true;
 	if (c->width == 0) {
-		float f = 1.0f;
-		if (c->metric == VX_COSINE) {
-			float len = length_of(c, vec);
-			f = len > 0 && len <= FLT_MAX ? 1.0f / len : 0.0f;
-		}
+		float f = c->metric == VX_COSINE ? unit_factor(c, vec) : 1.0f;
 		for (uint32_t i = 0; i < c->dim; i++)
 			p->qf[i] = vec[i] * f;
 		p->vf = p->qf;
@@ -267,28 +359,43 @@ void probe_from_vec(const struct codes *c, const float *vec, struct probe *p)
 		p->add = 0;
 		return;
 	}
-	float max = transform(c, vec, p->qf), scale;
-	int32_t sum;
-	int64_t sq = quantise(c, p->qf, max, p->q8, &scale, &sum);
-	struct code_aux a = make_aux(c, scale, sq);
-	p->scale = a.scale * metric_factor(c);
-	p->add = a.add;
-	p->bias = 128 * sum;
+	float max = transform(c, vec, p->qf);
+	float scale = max > FLT_MIN * 256 && max <= FLT_MAX ? max / 127.0f : 0;
+	int64_t sq = c->k->quantise_f32(
+		p->qf, c->width, scale > 0 ? 1.0f / scale : 0, p->q8, &p->sum);
+	p->unit = unit_of(c);
+	p->scale = scale * metric_factor(c);
+	p->add = bounded(scale * scale * (float)sq * 4 / (float)c->width * p->unit);
 }
 
 bool probe_from_slot(const struct codes *c, uint32_t slot, struct probe *p)
 {
-	const struct code_aux *a = codes_aux(c, slot);
+	float scale = decode_scale(codes_aux(c, slot)->scale);
 
+	p->full = true;
 	if (c->width == 0) {
 		p->vf = c->host.vector(c->host.ctx, slot);
-		p->scale = c->metric == VX_COSINE ? a->scale : 1.0f;
+		p->scale = c->metric == VX_COSINE ? inverse_length(c, slot) : 1.0f;
 		p->add = 0;
 		return p->vf != NULL;
 	}
-	p->bias = 128 * c->k->flip_u8(codes_row(c, slot), p->q8, c->width);
-	p->scale = a->scale * metric_factor(c);
-	p->add = a->add;
+	const uint8_t *head = codes_head(c, slot), *tail = codes_tail(c, slot);
+	int32_t sum = 0;
+	for (uint32_t i = 0; i < c->width; i += PIECE) {
+		uint32_t h = VX_MIN(PIECE, c->width - i) / 2;
+		int8_t *q = p->q8 + i;
+		for (uint32_t j = 0; j < h; j++) {
+			uint8_t a8 = head[i / 2 + j], b8 = tail[i / 2 + j];
+			q[j] = (int8_t)((a8 << 4 | (b8 & 15)) ^ 0x80);
+			q[h + j] = (int8_t)(((a8 & 0xf0) | b8 >> 4) ^ 0x80);
+		}
+		for (uint32_t j = 0; j < 2 * h; j++)
+			sum += q[j];
+	}
+	p->sum = sum;
+	p->unit = unit_of(c);
+	p->scale = scale * metric_factor(c);
+	p->add = bounded(scale * scale * p->unit * *codes_norm(c, slot));
 	return true;
 }
 
@@ -304,11 +411,72 @@ static void float_distances(
 			d = c->k->l2_f32(p->vf, v, c->dim);
 		else if (c->metric == VX_COSINE)
 			d = 1.0f - c->k->dot_f32(p->vf, v, c->dim) * p->scale *
-					   codes_aux(c, slots[i])->scale;
+					   inverse_length(c, slots[i]);
 		else
 			d = -c->k->dot_f32(p->vf, v, c->dim);
 		ret[i] = d == d ? d : INFINITY;
 	}
+}
+
+/* Many slots are done a few at a time, so that the parts of a distance stay in the nearest cache. */
+#define BATCH 64u
+
+/* ret_i = add + s_i * (unit * s_i * norm_i - scale * dot_i).  A NaN, of huge components, is as far as
+ * can be. */
+static void finish(const struct probe *p, const float *scale, const float *norm, const float *dot,
+	uint32_t n, float *ret)
+{
+	const float unit = p->unit, f = p->scale, add = p->add;
+
+	for (uint32_t i = 0; i < n; i++) {
+		float d = add + scale[i] * (unit * scale[i] * norm[i] - f * dot[i]);
+		ret[i] = d < FLT_MAX ? d : FLT_MAX;
+	}
+}
+
+static void head_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
+	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret)
+{
+	float scale[BATCH], norm[BATCH], dot[BATCH];
+
+	for (uint32_t i = 0; i < n; i++) {
+		rows[i] = codes_head(c, slots[i]);
+		__builtin_prefetch(codes_aux(c, slots[i]), 0, 3);
+	}
+	c->k->dot_u4i8_many(p->q8, c->width, rows, n, dots);
+	for (uint32_t i = 0; i < n; i++) {
+		struct code_aux a = *codes_aux(c, slots[i]);
+		scale[i] = decode_scale(a.scale);
+		norm[i] = a.head;
+		/* Twice the dot product.  Unsigned, because the difference fits although a term
+		 * alone might not. */
+		dot[i] = (float)(int32_t)(32u * (uint32_t)dots[i] - 241u * (uint32_t)p->sum) / 2;
+	}
+	finish(p, scale, norm, dot, n, ret);
+}
+
+static void full_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
+	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret)
+{
+	float scale[BATCH], norm[BATCH], dot[BATCH];
+	int32_t low[BATCH];
+
+	for (uint32_t i = 0; i < n; i++) {
+		rows[i] = codes_head(c, slots[i]);
+		__builtin_prefetch(codes_aux(c, slots[i]), 0, 3);
+		__builtin_prefetch(codes_norm(c, slots[i]), 0, 3);
+	}
+	c->k->dot_u4i8_many(p->q8, c->width, rows, n, dots);
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = codes_tail(c, slots[i]);
+	c->k->dot_u4i8_many(p->q8, c->width, rows, n, low);
+	for (uint32_t i = 0; i < n; i++) {
+		scale[i] = decode_scale(codes_aux(c, slots[i])->scale);
+		norm[i] = *codes_norm(c, slots[i]);
+		dot[i] = (float)(int32_t)(16u * (uint32_t)dots[i] + (uint32_t)low[i] -
+					  128u * (uint32_t)p->sum);
+	}
+	finish(p, scale, norm, dot, n, ret);
 }
 
 void probe_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
@@ -318,16 +486,12 @@ void probe_distances(const struct codes *c, const struct probe *p, const uint32_
 		float_distances(c, p, slots, n, ret);
 		return;
 	}
-	for (uint32_t i = 0; i < n; i++) {
-		rows[i] = codes_row(c, slots[i]);
-		codes_prefetch_aux(c, slots[i]);
-	}
-	c->k->dot_u8i8_many(p->q8, c->width, rows, n, dots);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct code_aux *a = codes_aux(c, slots[i]);
-		/* Unsigned, because the difference fits although a term alone might not. */
-		int32_t dot = (int32_t)((uint32_t)dots[i] - (uint32_t)p->bias);
-		ret[i] = p->add + a->add - p->scale * a->scale * (float)dot;
+	for (uint32_t i = 0; i < n; i += BATCH) {
+		uint32_t m = VX_MIN(BATCH, n - i);
+		if (p->full)
+			full_distances(c, p, slots + i, m, rows, dots, ret + i);
+		else
+			head_distances(c, p, slots + i, m, rows, dots, ret + i);
 	}
 }
 

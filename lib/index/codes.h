@@ -1,20 +1,27 @@
 /* codes.h - what an index keeps for each slot, and the distances between such codes.
  *
- * "sq8": a vector (normalised first under cosine) is rotated by a seeded random rotation, so that
- * no component dominates, and each component becomes round(x / scale) in -127..127 with
- * a scale of the vector's own; the row holds that plus 128, as unsigned bytes.
- * The distance of two codes needs one integer dot product:
+ * "sq8": a vector (normalised first under cosine) is centred, rotated by a seeded random rotation, so
+ * that no component dominates, and each component becomes round(x / scale) in -127..127 with a
+ * scale of the vector's own, stored plus 128 as an unsigned byte.  The bytes are kept in two halves, as
+ * rows of 4-bit codes (simd.h): the *head* has everybody's upper nibbles, the *tail* the lower ones.
+ * The head alone is a code of 4 bits: a walk reads only that, half the memory, and the best of
+ * what it finds are measured again with both halves.  The distance of two codes needs an integer
+ * dot product for each half that is read:
  *
  *	l2:     |x|^2 + |y|^2 - 2 sx sy (cx . cy)
  *	cosine: half of that (both have length 1)
  *	ip:     - sx sy (cx . cy)
  *
  * where |x| is the length of the *decoded* vector: the error then shrinks with the distance of x
- * and y. All three are add_q + add_x - scale_q * scale_x * dot with the metric's factor in
- * scale_q.  "none" keeps no row; distances come from the host's vectors.
+ * and y.  For the head, |x1|^2 - |x1 - x|^2 stands for |x|^2, x1 being what the head
+ * alone decodes to: that makes the distance right on average.  "none" keeps no row; distances
+ * come from the host's vectors.
  *
- * Slots lie in chunks of 65,536.  A chunk is one mapping that never moves: code rows, then the
- * kind's rows ("extra": links), then aux and flags.  Untouched pages cost nothing, and
+ * The centre is the mean of the first CODES_TRAIN vectors (zero under ip, where it would not cancel).
+ * Nothing is encoded before there are as many.
+ *
+ * Slots lie in chunks of 65,536.  A chunk is one mapping that never moves: heads, the
+ * kind's rows ("extra": links), tails, aux and flags.  Untouched pages cost nothing, and
  * ranges that have filled up are turned into huge pages.
  *
  * Threads: codes_append and codes_drop by one thread at a time; everything else by any
@@ -30,22 +37,30 @@
 #define CODES_CHUNK_SLOTS 65536u
 #define CODES_CHUNKS_MAX  (VX_SLOTS_MAX / CODES_CHUNK_SLOTS)
 
+/* Slots before the centre is learned. */
+#define CODES_TRAIN 512u
+
+/* What a distance needs beside the dot products.  Squared lengths are in units of
+ * scale^2 * width / 4, so that a slot costs six bytes and little of the cache. */
 struct code_aux {
-	float scale; /* "none" under cosine: 1 / length */
-	float add;
-};
+	uint16_t scale; /* upper half of a float32 */
+	uint16_t head;  /* squared length for the head alone */
+};                      /* "none" under cosine: a float32, 1 / length */
 
 struct codes {
 	/* immutable */
 	enum vx_metric metric;
 	uint32_t dim;
-	uint32_t width;    /* bytes of a code: dim rounded up to 64; 0 for "none" */
+	uint32_t width;    /* components of a code: dim rounded up to 64; 0 for "none" */
+	uint32_t half;     /* bytes of a head, and of a tail */
 	uint32_t extra;    /* bytes per slot of the kind, a multiple of 64 */
 	uint64_t rot_seed; /* of the rotation */
 	float *signs;      /* 2 * width, +1 or -1 */
-	size_t extra_off, aux_off, flags_off, chunk_bytes;
+	size_t extra_off, tail_off, aux_off, norm_off, flags_off, chunk_bytes;
 	const struct simd_kernels *k;
 	struct index_host host;
+
+	float *centre; /* dim; zero until codes_train */
 
 	/* grows: entries are written before the slots in them are published */
 	uint8_t **dir; /* CODES_CHUNKS_MAX entries, mapped lazily */
@@ -63,6 +78,10 @@ int codes_reserve(struct codes *c, uint32_t n);
 
 /* Forgets every slot. */
 void codes_drop(struct codes *c);
+
+/* Learns the centre from n x dim floats, before the first codes_encode.  No lock: nobody reads codes
+ * yet. */
+void codes_train(struct codes *c, const float *const *vecs, uint32_t n);
 
 /* Encodes one vector into a reserved slot.  'tmp' has codes_tmp_floats() floats. */
 void codes_encode(struct codes *c, uint32_t slot, const float *vec, float *tmp);
@@ -85,9 +104,14 @@ static inline uint8_t *codes_chunk(const struct codes *c, uint32_t slot)
 	return c->dir[slot / CODES_CHUNK_SLOTS];
 }
 
-static inline uint8_t *codes_row(const struct codes *c, uint32_t slot)
+static inline uint8_t *codes_head(const struct codes *c, uint32_t slot)
 {
-	return codes_chunk(c, slot) + (size_t)(slot % CODES_CHUNK_SLOTS) * c->width;
+	return codes_chunk(c, slot) + (size_t)(slot % CODES_CHUNK_SLOTS) * c->half;
+}
+
+static inline uint8_t *codes_tail(const struct codes *c, uint32_t slot)
+{
+	return codes_chunk(c, slot) + c->tail_off + (size_t)(slot % CODES_CHUNK_SLOTS) * c->half;
 }
 
 static inline uint8_t *codes_extra(const struct codes *c, uint32_t slot)
@@ -98,6 +122,12 @@ static inline uint8_t *codes_extra(const struct codes *c, uint32_t slot)
 static inline struct code_aux *codes_aux(const struct codes *c, uint32_t slot)
 {
 	return (struct code_aux *)(codes_chunk(c, slot) + c->aux_off) + slot % CODES_CHUNK_SLOTS;
+}
+
+/* The squared length of both halves' vector. */
+static inline uint16_t *codes_norm(const struct codes *c, uint32_t slot)
+{
+	return (uint16_t *)(codes_chunk(c, slot) + c->norm_off) + slot % CODES_CHUNK_SLOTS;
 }
 
 /* Bits of a slot's flag byte; set with atomic_or, read relaxed or with acquire. */
@@ -127,7 +157,9 @@ struct probe {
 	float *qf;       /* tmp floats; "none": the question, normalised under cosine */
 	const float *vf; /* "none": what to compare with (qf, or a host's vector) */
 	float scale, add;
-	int32_t bias; /* 128 * sum of q8 */
+	float unit;  /* what a unit of the slots' squared lengths counts */
+	int32_t sum; /* of q8 */
+	bool full;   /* measure with both halves; set by the two below, cleared by walks */
 };
 
 /* From a full-precision question. */
@@ -141,10 +173,23 @@ bool probe_from_slot(const struct codes *c, uint32_t slot, struct probe *p);
 void probe_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
 	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret);
 
-/* Fetches the aux entries (and rows' heads) of a slot ahead. */
-static inline void codes_prefetch_aux(const struct codes *c, uint32_t slot)
+/* Fetches ahead what a distance to the slot by its head needs. */
+static inline void codes_prefetch(const struct codes *c, uint32_t slot)
 {
+	const uint8_t *row = codes_head(c, slot);
+
+	for (uint32_t i = 0; i < c->half; i += 64)
+		__builtin_prefetch(row + i, 0, 3);
 	__builtin_prefetch(codes_aux(c, slot), 0, 3);
+}
+
+static inline void codes_prefetch_tail(const struct codes *c, uint32_t slot)
+{
+	const uint8_t *row = codes_tail(c, slot);
+
+	for (uint32_t i = 0; i < c->half; i += 64)
+		__builtin_prefetch(row + i, 0, 3);
+	__builtin_prefetch(codes_norm(c, slot), 0, 3);
 }
 
 /* The exact distance between a question and a full vector: the metric's, with L2 *squared*.

@@ -73,6 +73,8 @@ int index_new(const struct index_params *p, const struct index_host *host, struc
 	vx_mutex_init(&ix->advance, LOCK_INDEX);
 	init_gate(&ix->link_gate);
 
+	/* What has no centre needs no sample. */
+	ix->trained = !ix->sq8 || p->metric == VX_IP;
 	rc = ix->ops->init(ix, &extra);
 	if (rc == 0)
 		rc = codes_init(&ix->codes, &ix->p, ix->sq8, extra, host);
@@ -95,6 +97,27 @@ void index_free(struct index *ix)
 	free(ix);
 }
 
+/* The slots before 'first' that have no codes yet, and the new ones: learns from them all and encodes
+ * them. */
+static int train(struct index *ix, uint32_t first, uint32_t n, const float *vecs, float *tmp)
+{
+	struct codes *c = &ix->codes;
+	const float **v = malloc(((size_t)first + n) * sizeof *v), *zero = c->centre;
+
+	if (!v)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < first; i++)
+		v[i] = c->host.vector(c->host.ctx, i);
+	for (uint32_t i = 0; i < n; i++)
+		v[first + i] = vecs + (size_t)i * c->dim;
+	codes_train(c, v, first + n);
+	/* What cannot be read any more gets some code: reranking leaves it out. */
+	for (uint32_t i = 0; i < first + n; i++)
+		codes_encode(c, i, v[i] ? v[i] : zero, tmp);
+	free(v);
+	return 0;
+}
+
 int index_append(struct index *ix, uint32_t first, uint32_t n, const float *vecs)
 {
 	struct codes *c = &ix->codes;
@@ -105,8 +128,15 @@ int index_append(struct index *ix, uint32_t first, uint32_t n, const float *vecs
 	if (!sc)
 		return -ENOMEM;
 	int rc = codes_reserve(c, first + n);
+	bool trained = ix_load(&ix->trained);
+	if (rc == 0 && !trained && first + n >= CODES_TRAIN) {
+		rc = train(ix, first, n, vecs, sc->probe.qf);
+		/* Partner: index_search, which reads it before 'appended'. */
+		if (rc == 0)
+			ix_store(&ix->trained, 1);
+	}
 	if (rc == 0) {
-		for (uint32_t i = 0; i < n; i++)
+		for (uint32_t i = 0; i < n && trained; i++)
 			codes_encode(c, first + i, vecs + (size_t)i * c->dim, sc->probe.qf);
 		/* Partner: every ix_load of 'appended'; a slot below it has its code. */
 		ix_store(&ix->appended, first + n);
@@ -135,6 +165,8 @@ static uint32_t take_slots(struct index *ix, uint32_t max, uint32_t bound, uint3
 {
 	uint32_t next = ix_load(&ix->next);
 
+	if (!ix_load(&ix->trained))
+		return 0;
 	for (;;) {
 		uint32_t end = VX_MIN(ix_load(&ix->appended), bound);
 		uint32_t n = end > next ? VX_MIN(end - next, max) : 0;
@@ -202,9 +234,10 @@ uint32_t index_appended(const struct index *ix)
 	return ix_load(&ix->appended);
 }
 
+/* Without codes there is nothing to link, and the exact scan is the structure. */
 uint32_t index_linked(const struct index *ix)
 {
-	return ix_load(&ix->linked);
+	return ix_load(&ix->trained) ? ix_load(&ix->linked) : ix_load(&ix->appended);
 }
 
 /* --- search --------------------------------------------------------------- */
@@ -262,6 +295,57 @@ static bool hopeless(const struct code_error *e, float d, float worst)
 	return (double)d + mean - RERANK_SIGMAS * sqrt(VX_MAX(var, 0.0)) > (double)worst;
 }
 
+static void learn(struct code_error *e, double off)
+{
+	e->n++;
+	if (off - off != 0)
+		return; /* not finite */
+	e->sum += off;
+	e->squares += off * off;
+}
+
+/* The distance of the k-th nearest, where that is known. */
+static float kth(const struct topk *t, uint32_t k)
+{
+	return t->want <= TOPK_SORTED_MAX && t->n >= k ? t->a[k - 1].d : INFINITY;
+}
+
+#define REFINE_BATCH 8u
+
+/* The pool was measured with heads: measures the best of it with whole codes and sorts them, with the same
+ * rule of when to stop.  Half a code is read for each where reranking reads a vector.  Returns
+ * what the pool holds then. */
+static uint32_t refine(
+	struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t n, bool thorough)
+{
+	const uint32_t want = rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
+	struct code_error err = {0};
+	uint32_t done = 0;
+	struct topk t;
+
+	n = VX_MIN(n, 2 * want);
+	topk_init(&t, sc->work, 0, want);
+	sc->probe.full = true;
+	for (uint32_t i = 0; i < VX_MIN(n, want); i++)
+		codes_prefetch_tail(&ix->codes, sc->pool[i].slot);
+	while (done < n) {
+		uint32_t m = VX_MIN(REFINE_BATCH, n - done);
+		if (!thorough && done >= least && hopeless(&err, sc->pool[done].d, kth(&t, q->k)))
+			break;
+		for (uint32_t i = 0; i < m; i++)
+			sc->ids[i] = sc->pool[done + i].slot;
+		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
+		for (uint32_t i = 0; i < m; i++) {
+			learn(&err, (double)sc->dist[i] - sc->pool[done + i].d);
+			topk_add(&t, (struct cand){.d = sc->dist[i], .slot = sc->ids[i]});
+		}
+		done += m;
+	}
+	n = topk_finish(&t);
+	__builtin_memcpy(sc->pool, sc->work, n * sizeof *sc->pool);
+	return n;
+}
+
 /* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is
  * sorted by code distance, and the first k show how far that is off: once the next one would
  * have to be off by more than three standard deviations to belong to the answer, none after it
@@ -294,12 +378,7 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 			continue;
 		}
 		float d = exact_distance(c, q->vec, qnorm, v);
-		double off = (double)d - code;
-		if (off - off == 0) { /* finite */
-			err.sum += off;
-			err.squares += off * off;
-		}
-		err.n++;
+		learn(&err, (double)d - code);
 		topk_add(&t, (struct cand){.d = d, .slot = sc->pool[i].slot});
 	}
 	st->reranked += err.n;
@@ -322,8 +401,12 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 	if (scan || index_ef_scans(ef, limit))
 		limit = 0;
 	st->ef = limit > 0 ? ef : 0;
-	if (limit > 0)
+	bool heads = false;
+	if (limit > 0) {
+		sc->probe.full = !ix_load(&ix->by_heads);
 		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
+		heads = !sc->probe.full;
+	}
 	if (rc == 0 && n < q->k && !complete) {
 		n = 0;
 		rc = scan_codes(ix, q, sc, 0, limit, want, &n, st);
@@ -333,6 +416,8 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 	if (rc < 0)
 		return rc;
 	bool thorough = scan || ef / RERANK_THOROUGH >= q->k, damaged = false;
+	if (heads)
+		n = refine(ix, q, sc, n, thorough);
 	*ret_n = rerank(ix, q, sc, n, thorough, hits, &damaged, st);
 	/* Others may stand in for what cannot be read: they are worth the long way. */
 	return damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
@@ -371,6 +456,7 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 {
 	struct index_search_stat local = {0};
 	struct index_query q = *query;
+	bool trained = ix_load(&ix->trained);
 	uint32_t n = 0, appended = ix_load(&ix->appended);
 
 	q.nslots = VX_MIN(q.nslots, appended);
@@ -386,8 +472,9 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 		&ix->codes, appended, VX_MAX(plan.ef, topk_room(rerank_max(q.k))));
 	if (!sc)
 		return -ENOMEM;
-	int rc = plan.exact ? scan_exact(ix, &q, sc, hits, &n, &local)
-			    : search_codes(ix, &q, sc, plan.ef, plan.scan, hits, &n, &local);
+	int rc = plan.exact || !trained
+			 ? scan_exact(ix, &q, sc, hits, &n, &local)
+			 : search_codes(ix, &q, sc, plan.ef, plan.scan, hits, &n, &local);
 	scratch_put(sc);
 	if (rc < 0)
 		return rc;
@@ -420,9 +507,9 @@ void index_stat(const struct index *ix, struct index_stats *ret)
 
 	memset(ret, 0, sizeof *ret);
 	ret->appended = ix_load(&ix->appended);
-	ret->linked = ix_load(&ix->linked);
+	ret->linked = index_linked(ix);
 	ret->dead = ix_load(&ix->dead);
-	ret->code_bytes = (uint64_t)ret->appended * (c->width + sizeof(struct code_aux) + 1);
+	ret->code_bytes = (uint64_t)ret->appended * (c->width + sizeof(struct code_aux) + 3);
 	ret->link_bytes = (uint64_t)ret->linked * c->extra;
 	ret->kind = ix->p.kind;
 	ret->quant = ix->p.quant;

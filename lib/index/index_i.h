@@ -70,6 +70,8 @@ struct index {
 	void *impl;
 
 	struct codes codes;
+	uint32_t trained;  /* atomic; 0: slots have no codes yet, every search is exact */
+	uint32_t by_heads; /* atomic; 1: walks measure with the codes' heads alone */
 	uint32_t appended; /* atomic; writer: the appending thread */
 	uint32_t next;     /* atomic; first slot no linker has taken */
 	uint32_t linked;   /* atomic; writers hold 'advance' */
@@ -122,6 +124,10 @@ struct scratch {
 	struct cand *pool;
 	uint32_t pool_cap;
 	struct cand *work; /* pool_cap; merging, pruning */
+
+	/* How a walk decides that it has seen enough: 0: when the 'ef' nearest found are expanded;
+	 * else it answers for this many neighbours, and 'ef' is an effort (hnsw/search.c). */
+	uint32_t adapt;
 
 	struct probe probe; /* the question */
 	struct probe pair;  /* a second left side: pruning */

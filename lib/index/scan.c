@@ -20,6 +20,7 @@ int scan_codes(struct index *ix, const struct index_query *q, struct scratch *sc
 	if (rc < 0)
 		return rc;
 	topk_init(&t, sc->pool, *n, want);
+	sc->probe.full = true; /* rows that lie in a row cost little */
 	while (from < to) {
 		uint32_t m = 0, end = VX_MIN(to, from + SCAN_BATCH);
 
