@@ -13,7 +13,7 @@
 
 /* The greatest error for which walks on heads find as many as walks on whole codes do, in parts of a
  * distance (root mean squares).  Measured: sift .04, images .02, sentences .01. */
-#define PRECISION_MAX    0.09
+#define PRECISION_MAX 0.09
 /* Inner products differ by less than their size. */
 #define PRECISION_MAX_IP 0.02
 

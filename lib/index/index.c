@@ -315,8 +315,8 @@ static float kth(const struct topk *t, uint32_t k)
 /* The pool was measured with heads: measures the best of it with whole codes and sorts them, with the same
  * rule of when to stop.  Half a code is read for each where reranking reads a vector.  Returns
  * what the pool holds then. */
-static uint32_t refine(
-	struct index *ix, const struct index_query *q, struct scratch *sc, uint32_t n, bool thorough)
+static uint32_t refine(struct index *ix, const struct index_query *q, struct scratch *sc,
+	uint32_t n, bool thorough)
 {
 	const uint32_t want = rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
 	struct code_error err = {0};

