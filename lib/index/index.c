@@ -406,6 +406,7 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 		sc->probe.full = !ix_load(&ix->by_heads);
 		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
 		heads = !sc->probe.full;
+		n = VX_MIN(n, want);
 	}
 	if (rc == 0 && n < q->k && !complete) {
 		n = 0;
