@@ -32,6 +32,10 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* Default settings promise .95 of questions like the data; 50 of them err by a hundredth, and this asks for no
+ * more than that nothing is broken (tests/hnsw/test_recall.c holds the promise itself). */
+#define FLOOR 0.925
+
 static void check_recall(struct points *p, struct index *ix, enum vx_metric m, const char *quant,
 	bool (*visible)(void *, uint32_t), double floor)
 {
@@ -48,7 +52,7 @@ static void recall_holds(struct points *p, uint32_t threads)
 			struct index *ix = points_index(p, metrics[m], NULL, quants[q]);
 			points_append(p, ix, 0, p->n);
 			points_link(ix, threads);
-			check_recall(p, ix, metrics[m], quants[q], NULL, 0.95);
+			check_recall(p, ix, metrics[m], quants[q], NULL, FLOOR);
 			index_free(ix);
 		}
 	}
@@ -105,7 +109,7 @@ static void recall_holds_after_deletes(void **state)
 			points_link(ix, 2);
 			for (uint32_t s = 0; s < small.n; s += 3)
 				index_forget(ix, s);
-			check_recall(&small, ix, metrics[m], quants[q], not_third, 0.95);
+			check_recall(&small, ix, metrics[m], quants[q], not_third, FLOOR);
 			index_free(ix);
 		}
 	}
@@ -349,7 +353,7 @@ static void unreadable_vectors_are_left_out(void **state)
 		points_append(&small, ix, 0, small.n);
 		small.damaged = damaged;
 		points_link(ix, 1);
-		check_recall(&small, ix, VX_L2, quants[k], NULL, 0.95);
+		check_recall(&small, ix, VX_L2, quants[k], NULL, FLOOR);
 		small.damaged = NULL;
 		index_free(ix);
 	}
