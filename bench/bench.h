@@ -157,6 +157,7 @@ struct daemon {
 
 	double put_s, ready_s; /* vec-put; from its start until the index was ready */
 	double jsonl_put_s, jsonl_ready_s;
+	double bare_s; /* the library's build: mean of one before and one after; 0: none */
 	size_t jsonl_n;
 	uint64_t rss, rss_anon, rss_file, rss_peak, index_bytes;
 };

@@ -181,6 +181,22 @@ static int build_processes(struct run *run)
 	return rc;
 }
 
+/* The library once more: what ingest is compared with was then measured on either side of it. */
+static int build_again(struct run *run)
+{
+	for (unsigned i = 0; i < run->r.n_engines; i++) {
+		struct engine *e = &run->engines[i], first = *e;
+		if (strcmp(e->name, "library") != 0)
+			continue;
+		int rc = engine_build(e, run->set.n, threads, &run->err);
+		run->daemon.bare_s = (first.build_s + e->build_s) / 2;
+		e->build_s = first.build_s;
+		e->build_cpu_s = first.build_cpu_s;
+		return rc;
+	}
+	return 0;
+}
+
 static int start_daemon(struct run *run)
 {
 	struct daemon *d = &run->daemon;
@@ -193,6 +209,8 @@ static int start_daemon(struct run *run)
 	rc = daemon_ingest(d, &run->set, format, &run->err);
 	if (rc == 0 && jsonl && run->set.base_bytes <= JSONL_BYTES)
 		rc = daemon_ingest_jsonl(d, &run->set, &run->err);
+	if (rc == 0)
+		rc = build_again(run);
 	if (rc == 0 && wanted("socket")) {
 		struct engine *e = &run->engines[run->r.n_engines];
 		run->r.engines[run->r.n_engines++] = e;
