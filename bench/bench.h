@@ -94,8 +94,9 @@ struct point {
 	unsigned ef; /* 0: the default */
 	double recall;
 	unsigned rounds;
-	double s[ROUNDS_MAX]; /* seconds per question, one per round */
-	double median;        /* of those */
+	double s[ROUNDS_MAX];               /* seconds per question, one per round */
+	double median;                      /* of those */
+	double cpu[ROUNDS_MAX], cpu_median; /* the asking thread's own time; library and peers */
 };
 
 struct engine;
@@ -115,8 +116,9 @@ struct engine {
 	pid_t pid;
 	FILE *to, *from;
 
-	uint32_t *answers; /* nq x BENCH_K */
-	double *times;     /* nq microseconds */
+	uint32_t *answers;   /* nq x BENCH_K */
+	double *times;       /* nq microseconds */
+	double search_cpu_s; /* of the last search; 0: unknown */
 
 	double build_s, build_cpu_s;
 	uint64_t rss_bytes, index_bytes; /* growth of anonymous memory; what it says itself */
@@ -189,6 +191,8 @@ VX_MUST_CHECK
 int curve_measure(struct engine *const *e, unsigned n, unsigned rounds, struct vx_err *err);
 /* Seconds per question at a recall, interpolated linearly in ef; 0: not reached. */
 double curve_at(const struct engine *e, double recall);
+/* The same by the CPU time of the asking thread, which others on the machine disturb less. */
+double curve_cpu_at(const struct engine *e, double recall);
 /* The point of highest recall. */
 const struct point *curve_best(const struct engine *e);
 int cmp_double(const void *a, const void *b);

@@ -4,7 +4,7 @@
  * nothing any more.  The rounds after it are interleaved: at every place of the list each engine is timed once, one
  * after the other, so that what else the machine does falls on all alike.  The points on either side
  * of a level are what the figures come from and are timed in every round; the others serve the
- * drawing and are timed twice.
+ * drawing and are timed three times.
  */
 #include "bench.h"
 
@@ -18,6 +18,7 @@ const double bench_levels[LEVELS] = {0.90, 0.95, 0.99, 0.999};
 static const unsigned efs[] = {10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160,
 	200, 256, 320, 400, 512, 640, 800, 1024, 1280, 1600, 2000};
 
+#define OTHERS_ROUNDS 3u
 #define RECALL_ENOUGH 0.9993
 #define STALLED       4u /* places without a gain */
 #define GAIN_MIN      0.0004
@@ -37,8 +38,10 @@ static int time_point(struct engine *e, struct point *p, struct vx_err *err)
 	double s;
 	int rc = e->ops->search(e, p->ef, NULL, &s, err);
 
-	if (rc == 0)
+	if (rc == 0) {
+		p->cpu[p->rounds] = e->search_cpu_s / (double)e->set->nq;
 		p->s[p->rounds++] = s / (double)e->set->nq;
+	}
 	return rc;
 }
 
@@ -82,13 +85,18 @@ static bool matters(const struct engine *e, unsigned i)
 	return false;
 }
 
+static double median_of(double *v, unsigned n)
+{
+	qsort(v, n, sizeof *v, cmp_double);
+	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
 static void take_medians(struct engine *e)
 {
 	for (unsigned i = 0; i < e->npoints; i++) {
 		struct point *p = &e->points[i];
-		qsort(p->s, p->rounds, sizeof *p->s, cmp_double);
-		p->median = p->rounds % 2 ? p->s[p->rounds / 2]
-					  : (p->s[p->rounds / 2 - 1] + p->s[p->rounds / 2]) / 2;
+		p->median = median_of(p->s, p->rounds);
+		p->cpu_median = median_of(p->cpu, p->rounds);
 	}
 }
 
@@ -116,7 +124,7 @@ int curve_measure(struct engine *const *e, unsigned n, unsigned rounds, struct v
 			for (unsigned b = 0; b < n && rc == 0; b++) {
 				/* Everybody comes first in turn. */
 				struct engine *x = e[(b + r) % n];
-				if (i < x->npoints && (r < 2 || matters(x, i)))
+				if (i < x->npoints && (r < OTHERS_ROUNDS || matters(x, i)))
 					rc = time_point(x, &x->points[i], err);
 			}
 			cli_progress("rounds", r * POINTS_MAX + i, (uint64_t)rounds * POINTS_MAX);
@@ -128,19 +136,30 @@ int curve_measure(struct engine *const *e, unsigned n, unsigned rounds, struct v
 	return rc;
 }
 
-double curve_at(const struct engine *e, double recall)
+static double at(const struct engine *e, double recall, bool cpu)
 {
 	for (unsigned i = 1; i < e->npoints; i++) {
 		const struct point *b = &e->points[i], *a = b - 1;
 		if (b->recall < recall)
 			continue;
 		if (i == 1 || b->recall <= a->recall)
-			return b->median;
+			return cpu ? b->cpu_median : b->median;
 		/* Recall is taken to grow evenly with ef between the two, and so is time. */
 		double f = (recall - a->recall) / (b->recall - a->recall);
-		return a->median + f * (b->median - a->median);
+		return cpu ? a->cpu_median + f * (b->cpu_median - a->cpu_median)
+			   : a->median + f * (b->median - a->median);
 	}
 	return 0;
+}
+
+double curve_at(const struct engine *e, double recall)
+{
+	return at(e, recall, false);
+}
+
+double curve_cpu_at(const struct engine *e, double recall)
+{
+	return at(e, recall, true);
 }
 
 const struct point *curve_best(const struct engine *e)

@@ -6,7 +6,7 @@
  *	load DIR N NQ DIM METRIC     ok                   maps DIR/base.f32, query.f32, answers, times
  *	build N THREADS              ok WALL CPU RSS OWN EF   seconds, bytes grown, bytes by its own
  *	                                                  account (0: it has none), default ef
- *	search EF EACH               ok SECONDS           all questions by one thread pinned to the last
+ *	search EF EACH               ok WALL CPU          all questions by one thread pinned to the last
  *	                                                  core; rows to 'answers'; EACH 1: times, too
  *	parallel EF THREADS SECONDS  ok QPS
  *	quit
@@ -89,7 +89,7 @@ static int process_search(
 
 	if (rc)
 		return rc;
-	if (sscanf(line, "%lf", ret_s) != 1)
+	if (sscanf(line, "%lf %lf", ret_s, &e->search_cpu_s) != 2)
 		return bad_answer(e, line, err);
 	if (us)
 		memcpy(us, e->times, e->set->nq * sizeof *us);

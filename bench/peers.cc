@@ -61,6 +61,13 @@ double cpu_s()
 	       (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
 }
 
+double thread_cpu_s()
+{
+	struct timespec t;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 unsigned long long anonymous_bytes()
 {
 	unsigned long long kb = 0;
@@ -284,7 +291,7 @@ struct bench {
 			return "bad search";
 		p->set_ef(ef);
 		pin(true);
-		double t0 = now(), t = t0;
+		double t0 = now(), t = t0, c = thread_cpu_s();
 		for (size_t i = 0; i < d.nq; i++) {
 			p->search(question(i), d.answers + i * K);
 			if (each) {
@@ -294,8 +301,9 @@ struct bench {
 			}
 		}
 		t0 = now() - t0;
+		c = thread_cpu_s() - c;
 		pin(false);
-		printf("ok %.9f\n", t0);
+		printf("ok %.9f %.9f\n", t0, c);
 		return nullptr;
 	}
 

@@ -223,6 +223,14 @@ bool report_last_line(const struct results *r)
 	cli_outf("\n");
 	for (unsigned l = 0; l < 3; l++)
 		ratio_at(e, base, bench_levels[l], at[l], sizeof at[l]);
+	cli_outf("by CPU time:");
+	for (unsigned l = 0; l < 3; l++) {
+		double s = curve_cpu_at(e, bench_levels[l]),
+		       b = curve_cpu_at(base, bench_levels[l]);
+		if (s > 0 && b > 0)
+			cli_outf(" r%.2f=%.2f", bench_levels[l], b / s);
+	}
+	cli_outf(" build=%.2f\n", e->build_cpu_s / base->build_cpu_s);
 	cli_outf("vs hnswlib: r0.90=%s r0.95=%s r0.99=%s build=%.2f ram=%.2f\n", at[0], at[1],
 		at[2], e->build_s / base->build_s,
 		(double)engine_bytes(e) / (double)VX_MAX(engine_bytes(base), (uint64_t)1));
@@ -246,9 +254,9 @@ static json_t *engine_json(const struct engine *e, const struct engine *base)
 	for (unsigned i = 0; i < e->npoints; i++) {
 		const struct point *p = &e->points[i];
 		json_array_append_new(
-			points, json_pack("{s:i,s:f,s:f,s:f,s:i}", "ef", (int)p->ef, "recall",
+			points, json_pack("{s:i,s:f,s:f,s:f,s:f,s:i}", "ef", (int)p->ef, "recall",
 					p->recall, "qps", 1 / p->median, "us", p->median * 1e6,
-					"rounds", (int)p->rounds));
+					"cpu_us", p->cpu_median * 1e6, "rounds", (int)p->rounds));
 	}
 	for (unsigned l = 0; l < LEVELS; l++) {
 		double s = curve_at(e, bench_levels[l]),
