@@ -159,8 +159,9 @@ static int plot_growth(const struct results *r, const char *dir, struct vx_err *
 		"font 'sans-Bold,15'\n"
 		"set xlabel 'records'\nset logscale x\nset xtics ('10k' 1e4, '30k' 31623, '100k' "
 		"1e5, "
-		"'300k' 316228, '1M' 1e6, '3M' 3162278, '10M' 1e7)\nset key top left\n",
-		r->set->name);
+		"'300k' 316228, '1M' 1e6, '3M' 3162278, '10M' 1e7)\nset key top left\n"
+		"set xrange [9000:%g]\n",
+		r->set->name, 1.1 * (double)last->rows);
 	for (int col = 2; col <= 3; col++) {
 		fprintf(f, "set ylabel '%s'\n%splot ",
 			col == 2 ? "microseconds per question" : "questions per second",
