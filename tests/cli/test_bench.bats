@@ -245,6 +245,16 @@ bench() {
 	run ! pgrep -f "$PWD/tmp/"
 }
 
+@test "a reader that goes away leaves nothing behind" {
+	sets 300 8
+	bench --base base.fvecs --query query.fvecs --only library -r 1 2>&1 | true
+	for _ in $(seq 1 100); do
+		[ -n "$(ls -A tmp)" ] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
 @test "files that cannot be measured are refused with the reason" {
 	sets 50 4
 	run bench --base base.fvecs --query nope.fvecs
