@@ -111,16 +111,18 @@ static void take(struct sock *s, int fd)
 	s->sessions = ses;
 	s->n_sessions++;
 	vx_unlock(&s->lock);
+	/* Counted before it can answer: who has had an answer finds itself in the statistics. */
+	atomic_fetch_add_explicit(&s->accepted, 1, memory_order_relaxed);
 	rc = start_thread(ses);
 	if (rc) {
 		int copy = dup(fd);
 
+		atomic_fetch_sub_explicit(&s->accepted, 1, memory_order_relaxed);
 		session_unlist(ses);
 		if (copy >= 0)
 			refuse(s, copy, -EAGAIN, "no thread for another connection");
 		return;
 	}
-	atomic_fetch_add_explicit(&s->accepted, 1, memory_order_relaxed);
 }
 
 static void *accept_thread(void *arg)
