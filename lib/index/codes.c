@@ -379,20 +379,7 @@ bool probe_from_slot(const struct codes *c, uint32_t slot, struct probe *p)
 		p->add = 0;
 		return p->vf != NULL;
 	}
-	const uint8_t *head = codes_head(c, slot), *tail = codes_tail(c, slot);
-	int32_t sum = 0;
-	for (uint32_t i = 0; i < c->width; i += PIECE) {
-		uint32_t h = VX_MIN(PIECE, c->width - i) / 2;
-		int8_t *q = p->q8 + i;
-		for (uint32_t j = 0; j < h; j++) {
-			uint8_t a8 = head[i / 2 + j], b8 = tail[i / 2 + j];
-			q[j] = (int8_t)((a8 << 4 | (b8 & 15)) ^ 0x80);
-			q[h + j] = (int8_t)(((a8 & 0xf0) | b8 >> 4) ^ 0x80);
-		}
-		for (uint32_t j = 0; j < 2 * h; j++)
-			sum += q[j];
-	}
-	p->sum = sum;
+	p->sum = c->k->join_u4(codes_head(c, slot), codes_tail(c, slot), c->width, p->q8);
 	p->unit = unit_of(c);
 	p->scale = scale * metric_factor(c);
 	p->add = bounded(scale * scale * p->unit * *codes_norm(c, slot));

@@ -46,9 +46,9 @@ static int32_t dot_u8i8(const uint8_t *row, const int8_t *q, size_t n)
 	return s;
 }
 
-static int32_t flip_u8(const uint8_t *row, int8_t *ret, size_t n)
+static int32_t join_u4(const uint8_t *head, const uint8_t *tail, size_t n, int8_t *ret)
 {
-	return simd_c_flip_u8(row, ret, n);
+	return simd_c_join_u4(head, tail, n, ret);
 }
 
 static int64_t quantise_f32(const float *v, size_t n, float inv, int8_t *ret, int32_t *ret_sum)
@@ -243,7 +243,7 @@ const struct simd_kernels simd_scalar = {
 	.dot_u8i8 = dot_u8i8,
 	.dot_u8i8_many = dot_u8i8_many,
 	.dot_u8i8_block = dot_u8i8_block,
-	.flip_u8 = flip_u8,
+	.join_u4 = join_u4,
 	.quantise_f32 = quantise_f32,
 	.max_abs_f32 = max_abs_f32,
 	.quantise_u4_f32 = quantise_u4_f32,

@@ -100,9 +100,6 @@ struct simd_kernels {
 	void (*dot_u8i8_block)(
 		const struct simd_block *b, const int8_t *qs, const uint8_t *rows, int32_t *ret);
 
-	/* ret_i = row_i - 128 (a stored code as the question's side); returns its sum. */
-	int32_t (*flip_u8)(const uint8_t *row, int8_t *ret, size_t n);
-
 	/* ret_i = round to nearest of v_i * inv, clamped to -127..127 (0 for NaN).  Returns sum
 	 * ret_i^2, and sum ret_i in *ret_sum.  Halves may round either way: a code is not
 	 * compared across machines. */
@@ -118,6 +115,9 @@ struct simd_kernels {
 		const float *v, size_t n, float lo, float inv, uint8_t *ret, int32_t *ret_sum);
 	/* n codes 0..15, one per byte, to a row of SIMD_U4_BYTES(n) whose padding is 0. */
 	void (*pack_u4)(const uint8_t *codes, size_t n, uint8_t *ret);
+	/* Two rows as the upper and the lower nibbles of one 8-bit code: ret_i = 16 head_i + tail_i - 128,
+	 * n a multiple of 64.  Returns their sum. */
+	int32_t (*join_u4)(const uint8_t *head, const uint8_t *tail, size_t n, int8_t *ret);
 	/* sum row_i * q_i over n components, n a multiple of 64 and at most SIMD_CODE_MAX: a
 	 * question of fewer is padded with 0. */
 	int32_t (*dot_u4i8)(const uint8_t *row, const int8_t *q, size_t n);

@@ -779,9 +779,9 @@ static float max_abs_f32(const float *v, size_t n)
 }
 
 /* --- codes, as plain C that this file's instruction set vectorises --------------------------- */
-static int32_t flip_u8(const uint8_t *row, int8_t *ret, size_t n)
+static int32_t join_u4(const uint8_t *head, const uint8_t *tail, size_t n, int8_t *ret)
 {
-	return simd_c_flip_u8(row, ret, n);
+	return simd_c_join_u4(head, tail, n, ret);
 }
 
 static void pack_u4(const uint8_t *codes, size_t n, uint8_t *ret)
@@ -796,7 +796,7 @@ static void pack_u4(const uint8_t *codes, size_t n, uint8_t *ret)
 	.dot_f32_block = dot_f32_block, .f32_to_f16 = f32_to_f16, .f16_to_f32 = f16_to_f32,        \
 	.l2_f16 = l2_f16, .dot_f16 = dot_f16, .l2_f16_many = l2_f16_many,                          \
 	.dot_f16_many = dot_f16_many, .l2_f16_block = l2_f16_block,                                \
-	.dot_f16_block = dot_f16_block, .flip_u8 = flip_u8, .quantise_f32 = quantise_f32,          \
+	.dot_f16_block = dot_f16_block, .join_u4 = join_u4, .quantise_f32 = quantise_f32,          \
 	.quantise_u4_f32 = quantise_u4_f32, .max_abs_f32 = max_abs_f32, .pack_u4 = pack_u4,        \
 	.hadamard_f32 = hadamard_f32
 

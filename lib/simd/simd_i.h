@@ -88,15 +88,24 @@ static inline void simd_prefetch_row(const void *row, size_t bytes)
 
 /* The parts that plain C states well enough for the compiler to vectorise are written once
  * here and compiled in each kernel file with that file's instruction set. */
-static inline int32_t simd_c_flip_u8(const uint8_t *row, int8_t *ret, size_t n)
+static inline int32_t simd_c_join_u4(
+	const uint8_t *head, const uint8_t *tail, size_t n, int8_t *ret)
 {
 	int32_t sum = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		ret[i] = (int8_t)(row[i] ^ 0x80u);
-		sum += row[i];
+	for (size_t i = 0; i < n; i += 128) {
+		size_t h = (n - i < 128 ? n - i : 128) / 2;
+		int8_t *r = ret + i;
+		for (size_t j = 0; j < h; j++) {
+			uint8_t a = head[i / 2 + j], b = tail[i / 2 + j];
+			int8_t x = (int8_t)((a << 4 | (b & 15)) ^ 0x80);
+			int8_t y = (int8_t)(((a & 0xf0) | b >> 4) ^ 0x80);
+			r[j] = x;
+			r[h + j] = y;
+			sum += x + y;
+		}
 	}
-	return sum - 128 * (int32_t)n;
+	return sum;
 }
 
 static inline int64_t simd_c_quantise_f32(

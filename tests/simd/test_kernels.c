@@ -79,19 +79,25 @@ static void longest_integer_dot_is_exact(void **state)
 	free(q);
 }
 
-static void flipping_a_code_makes_it_a_question(void **state)
+static void joining_two_halves_of_a_code_makes_it_a_question(void **state)
 {
 	FOR_TABLES(k)
 	{
 		for (size_t i = 0; i < LENGTHS; i++) {
-			size_t n = length_at(i);
-			uint8_t *row = place_bytes(*state, 0, n, 0);
-			int8_t *q = (int8_t *)place_bytes(*state, 1, n, 0);
+			size_t n = VX_ALIGN_UP(length_at(i), (size_t)64);
+			uint8_t *head = place_bytes(*state, 0, n / 2, 0);
+			uint8_t *tail = place_bytes(*state, 1, n / 2, 0);
+			int8_t *q = (int8_t *)place_bytes(*state, 2, n, 0);
 			int32_t sum = 0;
-			fill_u8(row, n, 0);
-			int32_t got = k->flip_u8(row, q, n);
+			fill_u8(head, n / 2, 0);
+			fill_u8(tail, n / 2, 0);
+			int32_t got = k->join_u4(head, tail, n, q);
 			for (size_t j = 0; j < n; j++) {
-				assert_int_equal(q[j], row[j] - 128);
+				size_t h = VX_MIN(n - j / 128 * 128, (size_t)128) / 2, at = j % 128;
+				size_t b = j / 128 * 64 + at % h;
+				int shift = at >= h ? 4 : 0;
+				assert_int_equal(q[j], 16 * (head[b] >> shift & 15) +
+							       (tail[b] >> shift & 15) - 128);
 				sum += q[j];
 			}
 			assert_int_equal(got, sum);
@@ -276,7 +282,7 @@ int main(void)
 		cmocka_unit_test(float_sums_stay_within_the_stated_bound),
 		cmocka_unit_test(integer_dot_is_exact),
 		cmocka_unit_test(longest_integer_dot_is_exact),
-		cmocka_unit_test(flipping_a_code_makes_it_a_question),
+		cmocka_unit_test(joining_two_halves_of_a_code_makes_it_a_question),
 		cmocka_unit_test(quantising_rounds_to_nearest_and_clamps),
 		cmocka_unit_test(largest_magnitude_is_found_anywhere),
 		cmocka_unit_test(hadamard_stays_within_the_stated_bound),
