@@ -202,7 +202,7 @@ int index_link(struct index *ix, uint32_t max)
 	while (done < max) {
 		uint32_t first, n = 0;
 		struct scratch *sc = scratch_get(
-			&ix->codes, ix_load(&ix->appended), ix->p.ef_construction);
+			&ix->codes, ix_load(&ix->appended), 8 * ix->p.ef_construction);
 		if (!sc)
 			return done ? (int)done : -ENOMEM;
 		pthread_rwlock_rdlock(&ix->link_gate);
