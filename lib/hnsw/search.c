@@ -243,6 +243,8 @@ int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float 
 	uint32_t cap = q ? first_cap(ix, sc, q, r.cap, limit) : r.cap;
 	uint32_t hidden_max = VX_MAX(HIDDEN_PER_EF * ef, limit / 128);
 
+	const bool dead = __atomic_load_n(&ix->dead, __ATOMIC_RELAXED) > 0;
+
 	*ret_gave_up = false;
 	pool[0] = (struct cand){.d = d, .slot = slot};
 	mark_visited(sc, slot);
@@ -290,6 +292,8 @@ int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float 
 				continue;
 			__builtin_prefetch(base_row(ix, sc->ids[i]), 0, 3);
 			__builtin_prefetch(base_row(ix, sc->ids[i]) + 16, 0, 3);
+			if (dead)
+				__builtin_prefetch(codes_flags(&ix->codes, sc->ids[i]), 0, 3);
 			uint32_t at = pool_insert(
 				pool, n == cap ? n - 1 : n, sc->dist[i], sc->ids[i]);
 			n += n < cap;

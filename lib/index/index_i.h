@@ -108,7 +108,9 @@ static inline bool index_ef_scans(uint32_t ef, uint32_t nslots)
 /* Whether a slot may be in the answer of 'q'. */
 static inline bool ix_visible(const struct index *ix, const struct index_query *q, uint32_t slot)
 {
-	if (__atomic_load_n(codes_flags(&ix->codes, slot), __ATOMIC_RELAXED) & CODES_DEAD)
+	/* The flags of a slot are a cache miss: not where nothing is dead. */
+	if (__atomic_load_n(&ix->dead, __ATOMIC_RELAXED) > 0 &&
+		(__atomic_load_n(codes_flags(&ix->codes, slot), __ATOMIC_RELAXED) & CODES_DEAD))
 		return false;
 	if (slot + 1 == q->skip)
 		return false;
