@@ -154,6 +154,9 @@ static int list_peers(char *ret, size_t size, struct vx_err *err)
 	return ret[0] ? 0 : no_peers(err, "vec-bench-peers was built without hnswlib and faiss");
 }
 
+/* Its builds take a multiple of hnswlib's; beyond this nobody waits for them unasked. */
+#define FAISS_MAX 500000u
+
 /* --- the steps --------------------------------------------------------------------------------- */
 static int build_processes(struct run *run)
 {
@@ -170,6 +173,13 @@ static int build_processes(struct run *run)
 			continue;
 		if (i > 0 && !listed(have, names[i])) {
 			cli_error("%s is left out: vec-bench-peers was built without it", names[i]);
+			continue;
+		}
+		if (!only && strcmp(names[i], "faiss") == 0 && run->set.n > FAISS_MAX) {
+			cli_error("faiss is left out: building takes it long above %u vectors; "
+				  "name it "
+				  "by --only",
+				FAISS_MAX);
 			continue;
 		}
 		cli_progress(names[i], run->r.n_engines, 0);
