@@ -1,24 +1,25 @@
 /* recall.c - what a measurement promises.
  *
- * A sample errs, so an ef is not chosen by the recall that was seen but by a bound on it.  Misses come in
- * clusters: the neighbours of one question lie together and are lost together.  So they are
+ * A sample errs, so an ef is not chosen by the recall that was seen but by a bound on it.  Misses
+ * come in clusters: the neighbours of one question lie together and are lost together.  So they are
  * counted as a Poisson variable stretched by D = variance / mean of the misses per question:
  * m misses are worth m / D independent events, whose expectation is, at z standard errors, at most
  *
  *	u = m/D + z sqrt(m/D + z^2/4) + z^2/2		(the score interval)
  *
- * and the share of misses at most D u / (n k).  D is carried from rung to rung, as few misses cannot tell it.  That holds for no misses at all too, where the variance of the
- * sample says nothing: 500 questions without a miss show .9995 and no more.
+ * and the share of misses at most D u / (n k).  That holds for no misses at all too: 500
+ * questions without a miss show .9995 and no more.  D is carried from rung to rung, as few misses
+ * cannot tell it.
  *
- * High promises would need thousands of questions to be shown so.  But misses fall steeply with ef, by
- * far more than half when it doubles: what was seen on one rung, without any margin, is
- * a safe bound for the rung of twice its ef, provided that the ladder does fall there (a broken graph or coarse codes
- * make it level out, and then nothing but counting helps).
+ * High promises would need thousands of questions to be shown so.  But misses fall steeply with ef,
+ * by far more than half when it doubles: what was seen on one rung, without any margin, is a safe
+ * bound for the rung of twice its ef, provided that the ladder does fall there (a broken graph or
+ * coarse codes make it level out, and then nothing but counting helps).
  *
- * The shares of a ladder are made to fall with ef, and between two rungs the logarithm of the share is taken to be
- * linear in the logarithm of ef.  Since the measurement the structure may have grown; ef then grows with the
- * logarithm of that.  For a number of neighbours between those of two ladders, ef / k is
- * interpolated; beyond 100 that ratio is kept, although it falls slowly.
+ * The shares of a ladder are made to fall with ef, and between two rungs the logarithm of the share
+ * is taken to be linear in the logarithm of ef.  Since the measurement the structure may have
+ * grown; ef then grows with the logarithm of that.  For a number of neighbours between those of two
+ * ladders, ef / k is interpolated; beyond 100 that ratio is kept, although it falls slowly.
  */
 #include "index/recall.h"
 
@@ -104,7 +105,7 @@ static uint32_t get(const uint32_t *p)
 /* Whether doubling ef twice, up to this rung, left out less than half of the misses each time. */
 static bool falls(const struct recall_curve *c, uint32_t i)
 {
-	if (i < 2 * DOUBLE)
+	if (i < 2 * DOUBLE || i >= RECALL_RUNGS)
 		return false;
 	return 2 * c->misses[i] <= c->misses[i - DOUBLE] &&
 	       2 * c->misses[i - DOUBLE] <= c->misses[i - 2 * DOUBLE];
