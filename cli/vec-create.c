@@ -13,7 +13,7 @@ static const struct cli_opt opts[] = {
 	{"dim", 'd', CLI_U32, &dim, "N", 1, VX_DIM_MAX,
 		"numbers per vector (default: as the first record)"},
 	{"index", 0, CLI_STR, &index_kind, "KIND", 0, 0, "hnsw (default) or flat"},
-	{"quant", 0, CLI_STR, &quant, "KIND", 0, 0, "sq8 (default) or none"},
+	{"quant", 0, CLI_STR, &quant, "KIND", 0, 0, "sq8 (default), sq4, sq1 or none"},
 	{"recall", 'r', CLI_STR, &recall, "R", 0, 0,
 		"share of the true neighbours to find: 0.5 to 0.999 (default 0.95), or exact"},
 	{"m", 0, CLI_U32, &m, "N", 2, 128, "links per node of the graph"},
@@ -88,8 +88,9 @@ int main(int argc, char **argv)
 		cli_usage("--metric: '%s' is none of cosine, l2, ip", metric);
 	if (index_kind[0] && strcmp(index_kind, "hnsw") != 0 && strcmp(index_kind, "flat") != 0)
 		cli_usage("--index: '%s' is none of hnsw, flat", index_kind);
-	if (quant[0] && strcmp(quant, "sq8") != 0 && strcmp(quant, "none") != 0)
-		cli_usage("--quant: '%s' is none of sq8, none", quant);
+	if (quant[0] && strcmp(quant, "sq8") != 0 && strcmp(quant, "sq4") != 0 &&
+		strcmp(quant, "sq1") != 0 && strcmp(quant, "none") != 0)
+		cli_usage("--quant: '%s' is none of sq8, sq4, sq1, none", quant);
 	if (recall[0] && vx_recall_parse(recall, strlen(recall), &share, &err))
 		cli_usage("--%s", err.msg);
 	struct client *c = cli_connect(arg, &place);

@@ -12,7 +12,7 @@ const struct coll_option coll_options[] = {
 	[CO_METRIC] = {"metric", "cosine", NULL, NULL, true, "cosine, l2 or ip"},
 	[CO_INDEX] = {"index", "hnsw", NULL, NULL, true, "hnsw or flat"},
 	[CO_QUANT] = {"quant", "sq8", NULL, NULL, true,
-		"codes the index works on: sq8 (8 bits, exact rerank) or none"},
+		"codes the index works on, reranked exactly: sq8 (8 bits), sq4, sq1 or none"},
 	[CO_M] = {"m", "16", "2", "128", true, "links per node and layer"},
 	[CO_EF_CONSTRUCTION] = {"ef_construction", "200", "8", "4096", true,
 		"breadth of the search that places a new node"},
@@ -77,8 +77,9 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 			return vx_err_set(err, -EINVAL, "index: '%s' is none of hnsw, flat", value);
 		break;
 	case CO_QUANT:
-		if (!one_of(value, "sq8", "none"))
-			return vx_err_set(err, -EINVAL, "quant: '%s' is none of sq8, none", value);
+		if (!one_of(value, "sq8", "none") && !one_of(value, "sq4", "sq1"))
+			return vx_err_set(
+				err, -EINVAL, "quant: '%s' is none of sq8, sq4, sq1, none", value);
 		break;
 	case CO_ON_ERROR:
 		if (!one_of(value, "skip", "abort"))

@@ -12,6 +12,7 @@
  * same moment do not see each other; later nodes tie them together.
  */
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/hash.h"
 #include "hnsw/hnsw_i.h"
@@ -56,7 +57,7 @@ static uint32_t select_neighbours(struct index *ix, struct scratch *sc, const st
 
 	for (uint32_t i = 0; i < n && count < m; i++) {
 		bool good = true;
-		if (count > 0 && !probe_from_slot(&ix->codes, cands[i].slot, &sc->pair))
+		if (count > 0 && !probe_from_code(&ix->codes, cands[i].slot, &sc->pair))
 			continue;
 		for (uint32_t j = 0; j < count && good; j += SELECT_BATCH) {
 			uint32_t b = VX_MIN(count - j, SELECT_BATCH);
@@ -90,7 +91,7 @@ static void reselect_row(struct index *ix, struct scratch *sc, uint32_t *row, ui
 	uint32_t ids[HNSW_ROW_MAX + 1], chosen[HNSW_ROW_MAX], order[HNSW_ROW_MAX + 1], n = 0;
 	float to_new[HNSW_ROW_MAX];
 
-	if (!probe_from_slot(&ix->codes, slot, &sc->pair))
+	if (!probe_from_code(&ix->codes, slot, &sc->pair))
 		return;
 	for (uint32_t i = 0; i < cap; i++) {
 		ids[i] = link_get(row, i) - 1;
@@ -165,6 +166,31 @@ static void raise_entry(struct hnsw *h, uint32_t u, uint32_t level)
 	}
 }
 
+static int cand_cmp(const void *x, const void *y)
+{
+	const struct cand *a = x, *b = y;
+
+	return a->d != b->d ? (a->d < b->d ? -1 : 1) : (a->slot > b->slot) - (a->slot < b->slot);
+}
+
+/* One bit per component finds candidates but does not choose among them: sorts the n of sc->pool, found
+ * for 'slot' on a layer, by full vectors. */
+static void settle_pool(
+	struct index *ix, struct scratch *sc, uint32_t slot, uint32_t level, uint32_t n)
+{
+	if (ix->codes.quant != QUANT_SQ1 || !probe_from_code(&ix->codes, slot, &sc->pair))
+		return;
+	for (uint32_t i = 0; i < n; i += SCRATCH_BATCH) {
+		uint32_t m = VX_MIN(n - i, SCRATCH_BATCH);
+		for (uint32_t j = 0; j < m; j++)
+			sc->ids[j] = slot_of(hnsw_of(ix), level, sc->pool[i + j].slot);
+		probe_distances(&ix->codes, &sc->pair, sc->ids, m, sc->rows, sc->dots, sc->dist);
+		for (uint32_t j = 0; j < m; j++)
+			sc->pool[i + j].d = sc->dist[j];
+	}
+	qsort(sc->pool, n, sizeof *sc->pool, cand_cmp);
+}
+
 /* Chooses the node's links on one layer from sc->pool (n found there) into its own row. */
 static void choose_row(
 	struct index *ix, struct scratch *sc, uint32_t level, uint32_t n, uint32_t *row)
@@ -217,6 +243,7 @@ bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot)
 	}
 	for (; l > 0; l--) {
 		hnsw_search_upper(ix, sc, at, d, l, h->efc, &n);
+		settle_pool(ix, sc, slot, l, n);
 		choose_row(ix, sc, l, n, upper_row(h, self, l));
 		at = sc->pool[0].slot;
 		d = sc->pool[0].d;
@@ -229,8 +256,11 @@ bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot)
 	(void)hnsw_search_base(
 		ix, sc, upper_at(h, at)->slot, d, h->efc, NULL, 0, &n, &gave_up, &st);
 	sc->adapt = 0;
+	settle_pool(ix, sc, slot, 0, n);
 	uint32_t *row = base_row(ix, slot);
 	choose_row(ix, sc, 0, n, row);
+	if (ix->codes.quant == QUANT_SQ1 && !probe_from_code(&ix->codes, slot, &sc->probe))
+		return true; /* the repair ties it */
 
 	for (uint32_t i = 0, link; i < h->m0 && (link = link_get(row, i)) != 0; i++)
 		link_back(ix, sc, 0, link - 1, slot);

@@ -23,7 +23,7 @@ void hnsw_choose_precision(struct index *ix, struct scratch *sc)
 	double errors = 0, squares = 0;
 	float full[HNSW_ROW_MAX];
 
-	if (!ix->sq8 || linked < PRECISION_SLOTS)
+	if (ix->codes.quant != QUANT_SQ8 || linked < PRECISION_SLOTS)
 		return;
 	for (uint32_t i = 0; i < PRECISION_SLOTS; i++) {
 		uint32_t slot = (uint32_t)((uint64_t)i * linked / PRECISION_SLOTS), n = 0, link;

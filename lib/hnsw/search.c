@@ -170,6 +170,7 @@ struct reach {
 	uint32_t k;     /* 'slack' is measured from the k-th nearest found */
 	uint32_t least; /* as many of the nearest are expanded in any case */
 	uint32_t cap;   /* as many are kept */
+	uint32_t keep;  /* of them so many whether worth expanding or not */
 	float slack;    /* of squared distances; 0: 'least' alone counts */
 };
 
@@ -183,13 +184,16 @@ struct reach {
 
 static struct reach reach_of(const struct index *ix, const struct scratch *sc, uint32_t ef)
 {
-	struct reach r = {.k = ef, .least = ef, .cap = ef};
+	struct reach r = {.k = ef, .least = ef, .cap = ef, .keep = sc->keep};
+
+	r.cap = VX_MAX(r.cap, VX_MIN(r.keep, sc->pool_cap));
+	r.keep = VX_MIN(r.keep, r.cap);
 
 	if (sc->adapt == 0 || ix->p.metric == VX_IP)
 		return r;
 	r.k = sc->adapt;
 	r.least = VX_MAX(r.k, ef / 4);
-	r.cap = VX_MIN(VX_MAX(8 * ef, r.least), sc->pool_cap);
+	r.cap = VX_MIN(VX_MAX(VX_MAX(8 * ef, r.least), r.keep), sc->pool_cap);
 	float doublings = log2f((float)VX_MAX(ef, r.k) / (float)r.k);
 	r.slack = 1.0f + SLACK_PER_DOUBLING * doublings;
 	return r;
@@ -215,6 +219,29 @@ static inline float bound_of(
 		bound = VX_MAX(bound, d);
 	}
 	return bound;
+}
+
+/* What enters the pool: what is worth expanding, and the nearest that are to be kept. */
+static inline float keep_bound(
+	const struct reach *r, const struct cand *pool, uint32_t n, float bound)
+{
+	if (VX_LIKELY(r->keep == 0))
+		return bound;
+	return n < r->keep ? INFINITY : VX_MAX(bound, pool[r->keep - 1].d);
+}
+
+/* Those of pool[from..n-1], which were not expanded, that may be returned; the pool's new length. */
+static uint32_t keep_visible(const struct index *ix, const struct index_query *q, uint32_t limit,
+	struct cand *pool, uint32_t from, uint32_t n)
+{
+	uint32_t kept = from;
+
+	for (uint32_t i = from; i < n; i++) {
+		uint32_t slot = pool[i].slot & ~HNSW_SEEN;
+		if (!q || (slot < limit && ix_visible(ix, q, slot)))
+			pool[kept++] = pool[i];
+	}
+	return kept;
 }
 
 /* A pool's capacity at the start of a question: as if over the share of visible slots among a few
@@ -287,8 +314,9 @@ int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float 
 		probe_distances(&ix->codes, &sc->probe, sc->ids, m, sc->rows, sc->dots, sc->dist);
 		st->distances += m;
 		uint32_t lowest = cur;
+		const float near = keep_bound(&r, pool, n, bound);
 		for (uint32_t i = 0; i < m; i++) {
-			if (sc->dist[i] >= bound || (n == cap && !(sc->dist[i] < pool[n - 1].d)))
+			if (sc->dist[i] >= near || (n == cap && !(sc->dist[i] < pool[n - 1].d)))
 				continue;
 			__builtin_prefetch(base_row(ix, sc->ids[i]), 0, 3);
 			__builtin_prefetch(base_row(ix, sc->ids[i]) + 16, 0, 3);
@@ -302,7 +330,8 @@ int hnsw_search_base(struct index *ix, struct scratch *sc, uint32_t slot, float 
 		cur = lowest;
 	}
 	st->hops += hops;
-	n = VX_MIN(n, cur);
+	n = cur >= r.keep ? VX_MIN(n, cur)
+			  : keep_visible(ix, q, limit, pool, cur, VX_MIN(n, r.keep));
 	for (uint32_t i = 0; i < n; i++)
 		pool[i].slot &= ~HNSW_SEEN;
 	*ret_n = n;

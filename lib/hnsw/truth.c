@@ -32,7 +32,7 @@
 /* How many candidates by code are looked at. */
 static uint32_t kept_max(const struct codes *c, uint32_t k)
 {
-	return c->width == 0 ? k : 4 * k + 60;
+	return c->width == 0 ? k : VX_MAX(4 * k + 60, pool_min(c, k));
 }
 
 void sample_release(struct sample *s)
@@ -77,9 +77,11 @@ int sample_init(struct sample *s, struct index *ix, uint32_t n, uint32_t recent)
 	s->kept = calloc((size_t)n * cap10 + (size_t)hundreds * cap100, sizeof *s->kept);
 	s->codes = aligned_alloc(64, (size_t)n * VX_MAX(c->width, 64u));
 	uint8_t *is_upper = upper_slots(ix, s->linked);
-	if (!s->q || !s->kept || !s->codes || !is_upper) {
+	float *tmp = malloc(codes_tmp_floats(c) * sizeof *tmp);
+	if (!s->q || !s->kept || !s->codes || !is_upper || !tmp) {
 		sample_release(s);
 		free(is_upper);
+		free(tmp);
 		return -ENOMEM;
 	}
 	struct cand *kept = s->kept;
@@ -92,6 +94,7 @@ int sample_init(struct sample *s, struct index *ix, uint32_t n, uint32_t recent)
 			continue;
 		q->vec = c->host.vector(c->host.ctx, q->slot);
 		q->probe.q8 = s->codes + (size_t)s->n * c->width;
+		q->probe.qf = tmp;
 		if (!q->vec || !probe_from_slot(c, q->slot, &q->probe))
 			continue;
 		q->thin = ix->p.metric == VX_IP && s->n % 3 == 2;
@@ -102,6 +105,7 @@ int sample_init(struct sample *s, struct index *ix, uint32_t n, uint32_t recent)
 		s->n++;
 	}
 	free(is_upper);
+	free(tmp);
 	return 0;
 }
 
@@ -159,7 +163,8 @@ static void settle_truth(struct question *q, const struct index *ix)
 	const struct codes *c = &ix->codes;
 	float len = length_of(ix, q->vec), last = q->n ? q->kept[q->n - 1].d : 0;
 	double sum = 0, squares = 0;
-	struct cand by_code[128];
+	struct cand by_code[512];
+	uint32_t depth = codes_coarse(c) ? pool_min(c, 10) : rerank_max(10);
 	uint32_t head = VX_MIN(q->n, (uint32_t)VX_ARRAY_SIZE(by_code)), m = 0;
 
 	for (uint32_t i = 0; i < q->n; i++) {
@@ -180,7 +185,7 @@ static void settle_truth(struct question *q, const struct index *ix)
 	float bound = q->kept[9].d;
 	for (uint32_t i = 0; i < head; i++) {
 		q->by_codes += i < 10 && by_code[i].d <= bound;
-		q->by_rerank += i < rerank_max(10) && by_code[i].d <= bound;
+		q->by_rerank += i < depth && by_code[i].d <= bound;
 	}
 	q->by_codes = VX_MIN(q->by_codes, 10u);
 	q->by_rerank = VX_MIN(q->by_rerank, 10u);

@@ -7,7 +7,7 @@
  *
  * Header:
  *	0	8	magic "VECFSIDX"
- *	8	4	version, 3
+ *	8	4	version, 4
  *	12	4	length of the header, 128
  *	16	8	salt, random per file
  *	24	8	payload bytes
@@ -16,23 +16,23 @@
  *	48	8	seed of the levels
  *	56	4	dimension
  *	60	4	metric
- *	64	4	quantiser: 0 none, 1 sq8
+ *	64	4	quantiser: 0 none, 1 sq8, 2 sq4, 3 sq1
  *	68	8	kind, zero padded
  *	76	4	m
  *	80	4	ef_construction
  *	84	4	slots appended
  *	88	4	slots linked
  *	92	4	slots dead
- *	96	4	bytes of a code row
+ *	96	4	components of a code
  *	100	4	bytes of a slot's link row
  *	104	4	1: the codes have their centre; 0: there are none yet, the rows are zero
  *	108	4	1: walks measure with heads alone
  *	112	8	zero
  *	120	8	XXH3 of the 120 bytes before, seed 0
  *
- * Payload: the centre (dim float32; nothing for "none"); heads of all slots; tails of all slots; of each slot scale
- * and the head's squared length (u16 each, or one float32), then of each the whole squared length (u16), then of
- * each one byte of flags; then the kind's part.  A file is valid if and only if the header's checksum and
+ * Payload: the centre (dim float32; nothing for "none"); heads of all slots; with "sq8" tails of all slots; of each slot scale
+ * and the head's squared length (u16 each, or one float32), then with "sq8" of each the whole squared length
+ * (u16), then of each one byte of flags; then the kind's part.  A file is valid if and only if the header's checksum and
  * length fit, every block's checksum fits, and the payload is consumed to its last byte.
  */
 #include <fcntl.h>
@@ -47,7 +47,7 @@
 #define CKPT_HEADER  128u
 #define CKPT_BLOCK   262144u
 #define CKPT_SUM     8u
-#define CKPT_VERSION 3u
+#define CKPT_VERSION 4u
 #define AUX_BATCH    512u /* divides the slots of a chunk */
 #define CKPT_WORDS   1024u
 
@@ -135,7 +135,7 @@ static void make_header(const struct index *ix, const struct ckpt_writer *w, str
 	put_le64(h + 48, ix->p.seed);
 	put_le32(h + 56, ix->p.dim);
 	put_le32(h + 60, (uint32_t)ix->p.metric);
-	put_le32(h + 64, ix->sq8);
+	put_le32(h + 64, (uint32_t)ix->codes.quant);
 	strncpy((char *)h + 68, ix->p.kind, 8);
 	put_le32(h + 76, ix->p.m);
 	put_le32(h + 80, ix->p.ef_construction);
@@ -167,13 +167,13 @@ static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
 			w, codes_head(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->half);
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS)
 		rc = ckpt_put(
-			w, codes_tail(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->half);
+			w, codes_tail(c, s), (size_t)VX_MIN(n - s, CODES_CHUNK_SLOTS) * c->tail);
 	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
 		uint32_t v[AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
 		memcpy(v, codes_aux(c, s), 4 * (size_t)m);
 		rc = ckpt_put_words(w, v, m);
 	}
-	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
+	for (uint32_t s = 0; s < n && rc == 0 && c->norm > 0; s += AUX_BATCH) {
 		uint8_t v[2 * AUX_BATCH];
 		uint32_t m = VX_MIN(n - s, AUX_BATCH);
 		for (uint32_t i = 0; i < m; i++)
@@ -296,7 +296,7 @@ static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, c
 	memcpy(kind, h + 68, 8);
 	if (strcmp(kind, ix->p.kind) != 0 || get_le64(h + 48) != ix->p.seed ||
 		get_le32(h + 56) != ix->p.dim || get_le32(h + 60) != (uint32_t)ix->p.metric ||
-		get_le32(h + 64) != ix->sq8 || get_le32(h + 76) != ix->p.m ||
+		get_le32(h + 64) != (uint32_t)ix->codes.quant || get_le32(h + 76) != ix->p.m ||
 		get_le32(h + 80) != ix->p.ef_construction || get_le32(h + 96) != ix->codes.width ||
 		get_le32(h + 100) != ix->codes.extra)
 		return vx_err_set(err, -ESTALE, "other parameters");
@@ -304,7 +304,7 @@ static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, c
 		ret_count[i] = get_le32(h + 84 + 4 * i);
 	ret_count[3] = get_le32(h + 104);
 	ret_count[4] = get_le32(h + 108);
-	uint64_t slot_bytes = ix->codes.width + sizeof(struct code_aux) + 3;
+	uint64_t slot_bytes = codes_slot_bytes(&ix->codes);
 	if (payload > size || size != CKPT_HEADER + payload + blocks * CKPT_SUM ||
 		payload / slot_bytes < ret_count[0] || ret_count[1] > ret_count[0] ||
 		ret_count[0] > VX_SLOTS_MAX || ret_count[3] > 1 || ret_count[4] > 1 ||
@@ -336,7 +336,7 @@ static int get_codes(struct index *ix, struct ckpt_reader *r, uint32_t n)
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s += CODES_CHUNK_SLOTS) {
 		uint32_t m = VX_MIN(n - s, CODES_CHUNK_SLOTS);
-		rc = ckpt_get(r, codes_tail(c, s), (size_t)m * c->half);
+		rc = ckpt_get(r, codes_tail(c, s), (size_t)m * c->tail);
 	}
 	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
 		uint32_t v[AUX_BATCH], m = VX_MIN(n - s, AUX_BATCH);
@@ -344,7 +344,7 @@ static int get_codes(struct index *ix, struct ckpt_reader *r, uint32_t n)
 		if (rc == 0)
 			memcpy(codes_aux(c, s), v, 4 * (size_t)m);
 	}
-	for (uint32_t s = 0; s < n && rc == 0; s += AUX_BATCH) {
+	for (uint32_t s = 0; s < n && rc == 0 && c->norm > 0; s += AUX_BATCH) {
 		uint8_t v[2 * AUX_BATCH];
 		uint32_t m = VX_MIN(n - s, AUX_BATCH);
 		rc = ckpt_get(r, v, 2 * (size_t)m);

@@ -11,9 +11,8 @@
  * pages; as soon as a 2 MiB range has filled up it is collapsed into a huge page (where the
  * kernel can: else the advice alone remains), so nothing is wasted on growth.
  */
-#include "index/codes.h"
+#include "index/codes_i.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,22 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+
+static const char *const quant_names[QUANTS] = {"none", "sq8", "sq4", "sq1"};
+
+const char *quant_name(enum quant q)
+{
+	return quant_names[q];
+}
+
+int quant_find(const char *name)
+{
+	for (int i = 0; i < QUANTS && name; i++) {
+		if (strcmp(name, quant_names[i]) == 0)
+			return i;
+	}
+	return name ? -EINVAL : QUANT_SQ8;
+}
 
 static uint64_t splitmix(uint64_t *s)
 {
@@ -47,14 +62,17 @@ static int make_rotation(struct codes *c)
 	return 0;
 }
 
-int codes_init(struct codes *c, const struct index_params *p, bool sq8, uint32_t extra,
+int codes_init(struct codes *c, const struct index_params *p, enum quant quant, uint32_t extra,
 	const struct index_host *host)
 {
 	memset(c, 0, sizeof *c);
 	c->metric = p->metric;
 	c->dim = p->dim;
-	c->width = sq8 ? VX_ALIGN_UP(p->dim, 64u) : 0;
-	c->half = c->width / 2;
+	c->quant = quant;
+	c->width = quant != QUANT_NONE ? VX_ALIGN_UP(p->dim, 64u) : 0;
+	c->half = quant == QUANT_SQ1 ? c->width / 8 : c->width / 2;
+	c->tail = quant == QUANT_SQ8 ? c->half : 0;
+	c->norm = quant == QUANT_SQ8 ? sizeof(uint16_t) : 0;
 	c->extra = extra;
 	c->rot_seed = 0x766563667343u; /* fixed: codes of one dimension are alike everywhere */
 	c->k = simd_active();
@@ -63,12 +81,12 @@ int codes_init(struct codes *c, const struct index_params *p, bool sq8, uint32_t
 	size_t n = CODES_CHUNK_SLOTS;
 	c->extra_off = n * c->half;
 	c->tail_off = c->extra_off + n * extra;
-	c->aux_off = c->tail_off + n * c->half;
+	c->aux_off = c->tail_off + n * c->tail;
 	c->norm_off = c->aux_off + n * sizeof(struct code_aux);
-	c->flags_off = c->norm_off + n * sizeof(uint16_t);
+	c->flags_off = c->norm_off + n * c->norm;
 	c->chunk_bytes = VX_ALIGN_UP(c->flags_off + n, HUGE_BYTES);
 
-	if (sq8 && make_rotation(c) < 0) {
+	if (c->width > 0 && make_rotation(c) < 0) {
 		codes_release(c);
 		return -ENOMEM;
 	}
@@ -165,7 +183,7 @@ static void settle_parts(
 void codes_settle(struct codes *c, uint32_t from, uint32_t to)
 {
 	settle_parts(c, from, to, 0, c->half, true);
-	settle_parts(c, from, to, c->tail_off, c->half, true);
+	settle_parts(c, from, to, c->tail_off, c->tail, true);
 }
 
 void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to)
@@ -176,7 +194,7 @@ void codes_settle_extra(struct codes *c, uint32_t from, uint32_t to)
 void codes_expect(struct codes *c, uint32_t n)
 {
 	settle_parts(c, 0, n, 0, c->half, false);
-	settle_parts(c, 0, n, c->tail_off, c->half, false);
+	settle_parts(c, 0, n, c->tail_off, c->tail, false);
 	settle_parts(c, 0, n, c->extra_off, c->extra, false);
 }
 
@@ -234,15 +252,6 @@ static float transform(const struct codes *c, const float *vec, float *tmp)
 	return c->k->max_abs_f32(tmp, c->width);
 }
 
-static float decode_scale(uint16_t s)
-{
-	uint32_t bits = (uint32_t)s << 16;
-	float f;
-
-	memcpy(&f, &bits, sizeof f);
-	return f;
-}
-
 /* The upper half of a float32 >= 0, rounded up. */
 static uint16_t encode_scale(float f)
 {
@@ -270,14 +279,6 @@ static uint16_t encode_norm(const struct codes *c, int64_t n)
 	int64_t u = (n * 4 + c->width / 2) / c->width;
 
 	return (uint16_t)VX_MAX((int64_t)0, VX_MIN(u, (int64_t)UINT16_MAX));
-}
-
-/* What a unit of squared length counts in this metric, apart from the scale's square. */
-static float unit_of(const struct codes *c)
-{
-	float w = (float)c->width / 4;
-
-	return c->metric == VX_L2 ? w : c->metric == VX_COSINE ? w / 2 : 0;
 }
 
 #define PIECE 128u /* components of a 64-byte piece of a head */
@@ -312,8 +313,13 @@ void codes_encode(struct codes *c, uint32_t slot, const float *vec, float *tmp)
 		memcpy(codes_aux(c, slot), &f, sizeof f);
 		return;
 	}
+	float max = transform(c, vec, tmp);
+	if (codes_coarse(c)) {
+		coarse_encode(c, slot, tmp, max);
+		return;
+	}
 	uint8_t *head = codes_head(c, slot), *tail = codes_tail(c, slot);
-	aux.scale = choose_scale(transform(c, vec, tmp), &inv);
+	aux.scale = choose_scale(max, &inv);
 	for (uint32_t i = 0; i < c->width; i += PIECE) {
 		uint32_t n = VX_MIN(PIECE, c->width - i);
 		_Alignas(64) int8_t v[PIECE];
@@ -327,11 +333,6 @@ void codes_encode(struct codes *c, uint32_t slot, const float *vec, float *tmp)
 }
 
 /* --- distances ------------------------------------------------------------ */
-static float metric_factor(const struct codes *c)
-{
-	return c->metric == VX_L2 ? 2.0f : 1.0f;
-}
-
 /* "none" under cosine. */
 static float inverse_length(const struct codes *c, uint32_t slot)
 {
@@ -341,15 +342,10 @@ static float inverse_length(const struct codes *c, uint32_t slot)
 	return f;
 }
 
-/* At most what can be added up without overflow. */
-static float bounded(float f)
-{
-	return f <= FLT_MAX / 4 ? f : FLT_MAX / 4;
-}
-
 void probe_from_vec(const struct codes *c, const float *vec, struct probe *p)
 {
 	p->full = true;
+	p->exact = false;
 	if (c->width == 0) {
 		float f = c->metric == VX_COSINE ? unit_factor(c, vec) : 1.0f;
 		for (uint32_t i = 0; i < c->dim; i++)
@@ -360,6 +356,10 @@ void probe_from_vec(const struct codes *c, const float *vec, struct probe *p)
 		return;
 	}
 	float max = transform(c, vec, p->qf);
+	if (c->quant == QUANT_SQ1) {
+		bits_probe(c, p, max);
+		return;
+	}
 	float scale = max > FLT_MIN * 256 && max <= FLT_MAX ? max / 127.0f : 0;
 	int64_t sq = c->k->quantise_f32(
 		p->qf, c->width, scale > 0 ? 1.0f / scale : 0, p->q8, &p->sum);
@@ -370,18 +370,55 @@ void probe_from_vec(const struct codes *c, const float *vec, struct probe *p)
 
 bool probe_from_slot(const struct codes *c, uint32_t slot, struct probe *p)
 {
+	const float *v = codes_coarse(c) ? c->host.vector(c->host.ctx, slot) : NULL;
+
+	if (!v)
+		return c->quant != QUANT_SQ1 && probe_from_code(c, slot, p);
+	probe_from_vec(c, v, p);
+	return true;
+}
+
+/* A head as a question: its components are a little off the middle of what they stand for. */
+static int32_t decode_head(const struct codes *c, uint32_t slot, int8_t *q8)
+{
+	const uint8_t *head = codes_head(c, slot);
+	int32_t sum = 0;
+
+	for (uint32_t i = 0; i < c->width; i += PIECE) {
+		uint32_t h = VX_MIN(PIECE, c->width - i) / 2;
+		int8_t *q = q8 + i;
+		for (uint32_t j = 0; j < h; j++) {
+			q[j] = (int8_t)(16 * (head[i / 2 + j] & 15) - 120);
+			q[h + j] = (int8_t)(16 * (head[i / 2 + j] >> 4) - 120);
+		}
+		for (uint32_t j = 0; j < 2 * h; j++)
+			sum += q[j];
+	}
+	return sum;
+}
+
+bool probe_from_code(const struct codes *c, uint32_t slot, struct probe *p)
+{
 	float scale = decode_scale(codes_aux(c, slot)->scale);
 
 	p->full = true;
+	p->exact = false;
+	if (c->quant == QUANT_SQ1)
+		return exact_probe(c, slot, p);
 	if (c->width == 0) {
 		p->vf = c->host.vector(c->host.ctx, slot);
 		p->scale = c->metric == VX_COSINE ? inverse_length(c, slot) : 1.0f;
 		p->add = 0;
 		return p->vf != NULL;
 	}
-	p->sum = c->k->join_u4(codes_head(c, slot), codes_tail(c, slot), c->width, p->q8);
 	p->unit = unit_of(c);
 	p->scale = scale * metric_factor(c);
+	if (c->quant == QUANT_SQ4) {
+		p->sum = decode_head(c, slot, p->q8);
+		p->add = bounded(scale * scale * p->unit * codes_aux(c, slot)->head);
+		return true;
+	}
+	p->sum = c->k->join_u4(codes_head(c, slot), codes_tail(c, slot), c->width, p->q8);
 	p->add = bounded(scale * scale * p->unit * *codes_norm(c, slot));
 	return true;
 }
@@ -402,22 +439,6 @@ static void float_distances(
 		else
 			d = -c->k->dot_f32(p->vf, v, c->dim);
 		ret[i] = d == d ? d : INFINITY;
-	}
-}
-
-/* Many slots are done a few at a time, so that the parts of a distance stay in the nearest cache. */
-#define BATCH 64u
-
-/* ret_i = add + s_i * (unit * s_i * norm_i - scale * dot_i).  A NaN, of huge components, is as far as
- * can be. */
-static void finish(const struct probe *p, const float *scale, const float *norm, const float *dot,
-	uint32_t n, float *ret)
-{
-	const float unit = p->unit, f = p->scale, add = p->add;
-
-	for (uint32_t i = 0; i < n; i++) {
-		float d = add + scale[i] * (unit * scale[i] * norm[i] - f * dot[i]);
-		ret[i] = d < FLT_MAX ? d : FLT_MAX;
 	}
 }
 
@@ -473,9 +494,15 @@ void probe_distances(const struct codes *c, const struct probe *p, const uint32_
 		float_distances(c, p, slots, n, ret);
 		return;
 	}
+	if (p->exact) {
+		exact_distances(c, p, slots, n, ret);
+		return;
+	}
 	for (uint32_t i = 0; i < n; i += BATCH) {
 		uint32_t m = VX_MIN(BATCH, n - i);
-		if (p->full)
+		if (c->quant == QUANT_SQ1)
+			bits_distances(c, p, slots + i, m, rows, dots, ret + i);
+		else if (p->full && c->tail > 0)
 			full_distances(c, p, slots + i, m, rows, dots, ret + i);
 		else
 			head_distances(c, p, slots + i, m, rows, dots, ret + i);

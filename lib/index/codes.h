@@ -14,8 +14,11 @@
  *
  * where |x| is the length of the *decoded* vector: the error then shrinks with the distance of x
  * and y.  For the head, |x1|^2 - |x1 - x|^2 stands for |x|^2, x1 being what the head
- * alone decodes to: that makes the distance right on average.  "none" keeps no row; distances
- * come from the host's vectors.
+ * alone decodes to: that makes the distance right on average.
+ *
+ * "sq4" keeps heads alone, "sq1" one bit for each component (codes_coarse.c).  With these, what
+ * stands on the left side of a distance is made from the host's vector where it can be read.
+ * "none" keeps no row; distances come from the host's vectors.
  *
  * The centre is the mean of the first CODES_TRAIN vectors (zero under ip, where it would not cancel).
  * Nothing is encoded before there are as many.
@@ -40,19 +43,28 @@
 /* Slots before the centre is learned. */
 #define CODES_TRAIN 512u
 
+enum quant { QUANT_NONE, QUANT_SQ8, QUANT_SQ4, QUANT_SQ1, QUANTS }; /* numbers of the format */
+
+const char *quant_name(enum quant q);
+/* NULL is the default.  -EINVAL: there is none of that name. */
+int quant_find(const char *name);
+
 /* What a distance needs beside the dot products.  Squared lengths are in units of
  * scale^2 * width / 4, so that a slot costs six bytes and little of the cache. */
 struct code_aux {
 	uint16_t scale; /* upper half of a float32 */
-	uint16_t head;  /* squared length for the head alone */
+	uint16_t head;  /* squared length for the head alone (or the bits) */
 };                      /* "none" under cosine: a float32, 1 / length */
 
 struct codes {
 	/* immutable */
 	enum vx_metric metric;
+	enum quant quant;
 	uint32_t dim;
 	uint32_t width;    /* components of a code: dim rounded up to 64; 0 for "none" */
-	uint32_t half;     /* bytes of a head, and of a tail */
+	uint32_t half;     /* bytes of a head */
+	uint32_t tail;     /* and of a tail: as many with "sq8", else 0 */
+	uint32_t norm;     /* bytes of a norm: 2 with "sq8", else 0 */
 	uint32_t extra;    /* bytes per slot of the kind, a multiple of 64 */
 	uint64_t rot_seed; /* of the rotation */
 	float *signs;      /* 2 * width, +1 or -1 */
@@ -68,7 +80,7 @@ struct codes {
 };
 
 VX_MUST_CHECK
-int codes_init(struct codes *c, const struct index_params *p, bool sq8, uint32_t extra,
+int codes_init(struct codes *c, const struct index_params *p, enum quant quant, uint32_t extra,
 	const struct index_host *host);
 void codes_release(struct codes *c);
 
@@ -111,7 +123,19 @@ static inline uint8_t *codes_head(const struct codes *c, uint32_t slot)
 
 static inline uint8_t *codes_tail(const struct codes *c, uint32_t slot)
 {
-	return codes_chunk(c, slot) + c->tail_off + (size_t)(slot % CODES_CHUNK_SLOTS) * c->half;
+	return codes_chunk(c, slot) + c->tail_off + (size_t)(slot % CODES_CHUNK_SLOTS) * c->tail;
+}
+
+/* Bytes that a slot takes beside its extra row. */
+static inline uint32_t codes_slot_bytes(const struct codes *c)
+{
+	return c->half + c->tail + (uint32_t)sizeof(struct code_aux) + c->norm + 1;
+}
+
+/* Whether the answer needs more of a pool reranked than of whole codes'. */
+static inline bool codes_coarse(const struct codes *c)
+{
+	return c->quant >= QUANT_SQ4;
 }
 
 static inline uint8_t *codes_extra(const struct codes *c, uint32_t slot)
@@ -124,7 +148,7 @@ static inline struct code_aux *codes_aux(const struct codes *c, uint32_t slot)
 	return (struct code_aux *)(codes_chunk(c, slot) + c->aux_off) + slot % CODES_CHUNK_SLOTS;
 }
 
-/* The squared length of both halves' vector. */
+/* The squared length of both halves' vector; "sq8" alone. */
 static inline uint16_t *codes_norm(const struct codes *c, uint32_t slot)
 {
 	return (uint16_t *)(codes_chunk(c, slot) + c->norm_off) + slot % CODES_CHUNK_SLOTS;
@@ -153,20 +177,27 @@ static inline void codes_flags_or(const struct codes *c, uint32_t slot, uint8_t 
 
 /* A question, or a stored code, as the left side of distances. */
 struct probe {
-	int8_t *q8;      /* width; sq8 */
+	int8_t *q8;      /* width; with "sq1" the planes of 4-bit codes */
 	float *qf;       /* tmp floats; "none": the question, normalised under cosine */
 	const float *vf; /* "none": what to compare with (qf, or a host's vector) */
 	float scale, add;
 	float unit;  /* what a unit of the slots' squared lengths counts */
 	int32_t sum; /* of q8 */
-	bool full;   /* measure with both halves; set by the two below, cleared by walks */
+	bool full;   /* measure with both halves; set by those below, cleared by walks */
+	bool exact;  /* measure 'vf' with full vectors; 'len': its length under cosine */
+	float len;
 };
 
 /* From a full-precision question. */
 void probe_from_vec(const struct codes *c, const float *vec, struct probe *p);
 
-/* From a stored slot; false when its vector cannot be read ("none"). */
+/* From a stored slot; false when its vector cannot be read ("none", "sq1").  Coarse codes: as
+ * probe_from_vec with the host's vector. */
 bool probe_from_slot(const struct codes *c, uint32_t slot, struct probe *p);
+
+/* The same for choosing links, which are many: cheap, from the code ("sq4"); or measured with
+ * full vectors altogether, because the codes could not tell ("sq1"). */
+bool probe_from_code(const struct codes *c, uint32_t slot, struct probe *p);
 
 /* Distances from the probe to 'n' slots.  Unreadable ones get INFINITY.
  * 'rows' and 'dots' are scratch for n entries. */

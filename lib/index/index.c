@@ -36,7 +36,7 @@ static int check_params(const struct index_params *p)
 		return -EINVAL;
 	if (p->ef_construction > INDEX_EF_MAX)
 		return -EINVAL;
-	if (p->quant && strcmp(p->quant, "sq8") != 0 && strcmp(p->quant, "none") != 0)
+	if (quant_find(p->quant) < 0)
 		return -EINVAL;
 	return find_kind(p->kind) ? 0 : -EINVAL;
 }
@@ -65,8 +65,8 @@ int index_new(const struct index_params *p, const struct index_host *host, struc
 	ix->p = *p;
 	ix->ops = find_kind(p->kind);
 	ix->p.kind = ix->ops->name;
-	ix->sq8 = !p->quant || strcmp(p->quant, "sq8") == 0;
-	ix->p.quant = ix->sq8 ? "sq8" : "none";
+	const enum quant quant = (enum quant)quant_find(p->quant);
+	ix->p.quant = quant_name(quant);
 	ix->p.m = p->m ? p->m : 16;
 	ix->p.ef_construction = p->ef_construction ? p->ef_construction : 200;
 	ix->host = *host;
@@ -74,10 +74,10 @@ int index_new(const struct index_params *p, const struct index_host *host, struc
 	init_gate(&ix->link_gate);
 
 	/* What has no centre needs no sample. */
-	ix->trained = !ix->sq8 || p->metric == VX_IP;
+	ix->trained = quant == QUANT_NONE || p->metric == VX_IP;
 	rc = ix->ops->init(ix, &extra);
 	if (rc == 0)
-		rc = codes_init(&ix->codes, &ix->p, ix->sq8, extra, host);
+		rc = codes_init(&ix->codes, &ix->p, quant, extra, host);
 	if (rc < 0) {
 		index_free(ix);
 		return rc;
@@ -286,13 +286,14 @@ struct code_error {
 #define RERANK_THOROUGH 16u /* an ef of so many k wants the last neighbour, too */
 #define RERANK_MIN      8u  /* samples before the error is believed */
 #define RERANK_SIGMAS   3.0
+#define COARSE_SIGMAS   4.0 /* 'thorough' with coarse codes, whose pools are long */
 
 /* Whether a candidate with this code distance can hardly be nearer than 'worst'. */
-static bool hopeless(const struct code_error *e, float d, float worst)
+static bool hopeless(const struct code_error *e, float d, float worst, double sigmas)
 {
 	double mean = e->sum / e->n, var = e->squares / e->n - mean * mean;
 
-	return (double)d + mean - RERANK_SIGMAS * sqrt(VX_MAX(var, 0.0)) > (double)worst;
+	return (double)d + mean - sigmas * sqrt(VX_MAX(var, 0.0)) > (double)worst;
 }
 
 static void learn(struct code_error *e, double off)
@@ -330,7 +331,8 @@ static uint32_t refine(struct index *ix, const struct index_query *q, struct scr
 		codes_prefetch_tail(&ix->codes, sc->pool[i].slot);
 	while (done < n) {
 		uint32_t m = VX_MIN(REFINE_BATCH, n - done);
-		if (!thorough && done >= least && hopeless(&err, sc->pool[done].d, kth(&t, q->k)))
+		if (!thorough && done >= least &&
+			hopeless(&err, sc->pool[done].d, kth(&t, q->k), RERANK_SIGMAS))
 			break;
 		for (uint32_t i = 0; i < m; i++)
 			sc->ids[i] = sc->pool[done + i].slot;
@@ -346,16 +348,23 @@ static uint32_t refine(struct index *ix, const struct index_query *q, struct scr
 	return n;
 }
 
+struct rerank_end {
+	bool early;   /* the rest of the pool was hopeless */
+	bool damaged; /* a vector was unreadable */
+};
+
 /* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is
  * sorted by code distance, and the first k show how far that is off: once the next one would
  * have to be off by more than three standard deviations to belong to the answer, none after it
- * does, or one in a few thousand: 'thorough' goes on.  *ret_damaged: a vector was unreadable. */
+ * does, or one in a few thousand: 'thorough' goes on.  With coarse codes that rule alone ends it. */
 static uint32_t rerank(struct index *ix, const struct index_query *q, struct scratch *sc,
-	uint32_t n, bool thorough, struct index_hit *hits, bool *ret_damaged,
+	uint32_t n, bool thorough, struct index_hit *hits, struct rerank_end *ret_end,
 	struct index_search_stat *st)
 {
 	const struct codes *c = &ix->codes;
-	const uint32_t max = rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
+	const bool coarse = codes_coarse(c), give_up = coarse || !thorough;
+	const uint32_t max = coarse ? n : rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
+	const double sigmas = thorough ? COARSE_SIGMAS : RERANK_SIGMAS;
 	const float *ahead[RERANK_AHEAD];
 	struct code_error err = {0};
 	float qnorm = 0;
@@ -369,12 +378,14 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	for (uint32_t i = 0; i < n && err.n < max; i++) {
 		const float *v = ahead[i % RERANK_AHEAD];
 		float code = sc->pool[i].d;
-		if (!thorough && err.n >= least && hopeless(&err, code, t.bound))
+		if (give_up && err.n >= least && hopeless(&err, code, t.bound, sigmas)) {
+			ret_end->early = true;
 			break;
+		}
 		if (i + RERANK_AHEAD < n)
 			ahead[i % RERANK_AHEAD] = fetch_vector(c, sc->pool[i + RERANK_AHEAD].slot);
 		if (!v) {
-			*ret_damaged = true;
+			ret_end->damaged = true;
 			continue;
 		}
 		float d = exact_distance(c, q->vec, qnorm, v);
@@ -388,40 +399,68 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	return kept;
 }
 
-static int search_codes(struct index *ix, const struct index_query *q, struct scratch *sc,
-	uint32_t ef, bool scan, struct index_hit *hits, uint32_t *ret_n,
-	struct index_search_stat *st)
+/* One pass: walk and scan for a pool of 'want', and rerank.  *ret_short: what was scanned may have
+ * had more that belongs to the answer, with codes as coarse as they have shown to be. */
+static int search_pool(struct index *ix, const struct index_query *q, struct scratch *sc,
+	uint32_t ef, uint32_t limit, uint32_t want, bool thorough, struct index_hit *hits,
+	uint32_t *ret_n, bool *ret_short, struct index_search_stat *st)
 {
-	uint32_t want = VX_MAX(ef, rerank_max(q->k)), n = 0;
-	uint32_t limit = VX_MIN(ix_load(&ix->linked), q->nslots);
-	bool complete = true;
+	struct rerank_end end = {.early = false};
+	bool complete = true, heads = false;
+	uint32_t n = 0;
 	int rc = 0;
 
 	probe_from_vec(&ix->codes, q->vec, &sc->probe);
-	if (scan || index_ef_scans(ef, limit))
-		limit = 0;
-	st->ef = limit > 0 ? ef : 0;
-	bool heads = false;
 	if (limit > 0) {
 		sc->probe.full = !ix_load(&ix->by_heads);
+		sc->keep = codes_coarse(&ix->codes) ? want : 0;
 		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
+		sc->keep = 0;
 		heads = !sc->probe.full;
 		n = VX_MIN(n, want);
 	}
 	if (rc == 0 && n < q->k && !complete) {
 		n = 0;
 		rc = scan_codes(ix, q, sc, 0, limit, want, &n, st);
+		limit = 0;
 	}
+	uint32_t walked = limit > 0 ? n : 0;
 	if (rc == 0)
 		rc = scan_codes(ix, q, sc, limit, q->nslots, want, &n, st);
 	if (rc < 0)
 		return rc;
-	bool thorough = scan || ef / RERANK_THOROUGH >= q->k, damaged = false;
+	bool full = n == want && q->nslots - limit > want - walked;
 	if (heads)
 		n = refine(ix, q, sc, n, thorough);
-	*ret_n = rerank(ix, q, sc, n, thorough, hits, &damaged, st);
+	*ret_n = rerank(ix, q, sc, n, thorough, hits, &end, st);
+	*ret_short = full && !end.early;
 	/* Others may stand in for what cannot be read: they are worth the long way. */
-	return damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
+	return end.damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
+}
+
+#define LONGER_POOL 8u
+
+static int search_codes(struct index *ix, const struct index_query *q, struct scratch *sc,
+	uint32_t ef, bool scan, struct index_hit *hits, uint32_t *ret_n,
+	struct index_search_stat *st)
+{
+	uint32_t limit = VX_MIN(ix_load(&ix->linked), q->nslots);
+	uint32_t want = VX_MAX(ef, pool_min(&ix->codes, q->k));
+	bool thorough = scan || ef / RERANK_THOROUGH >= q->k, is_short;
+
+	if (scan || index_ef_scans(ef, limit))
+		limit = 0;
+	st->ef = limit > 0 ? ef : 0;
+	for (;;) {
+		int rc = search_pool(
+			ix, q, sc, ef, limit, want, thorough, hits, ret_n, &is_short, st);
+		if (rc < 0 || !is_short || !codes_coarse(&ix->codes))
+			return rc;
+		/* By then most vectors would be looked at, and in no order. */
+		if (want > q->nslots / LONGER_POOL)
+			return scan_exact(ix, q, sc, hits, ret_n, st);
+		want *= LONGER_POOL;
+	}
 }
 
 #define FEW_SAMPLES 16u
@@ -470,7 +509,7 @@ int index_search(struct index *ix, const struct index_query *query, struct index
 		return 0;
 	}
 	struct scratch *sc = scratch_get(
-		&ix->codes, appended, VX_MAX(plan.ef, topk_room(rerank_max(q.k))));
+		&ix->codes, appended, VX_MAX(plan.ef, topk_room(pool_min(&ix->codes, q.k))));
 	if (!sc)
 		return -ENOMEM;
 	int rc = plan.exact || !trained
@@ -510,7 +549,7 @@ void index_stat(const struct index *ix, struct index_stats *ret)
 	ret->appended = ix_load(&ix->appended);
 	ret->linked = index_linked(ix);
 	ret->dead = ix_load(&ix->dead);
-	ret->code_bytes = (uint64_t)ret->appended * (c->width + sizeof(struct code_aux) + 3);
+	ret->code_bytes = (uint64_t)ret->appended * codes_slot_bytes(c);
 	ret->link_bytes = (uint64_t)ret->linked * c->extra;
 	ret->kind = ix->p.kind;
 	ret->quant = ix->p.quant;

@@ -50,7 +50,7 @@ struct index_params {
 	uint32_t dim;
 	uint32_t m;               /* links per node and layer (2m on layer 0); 0: 16 */
 	uint32_t ef_construction; /* 0: 200 */
-	const char *quant;        /* "sq8" (default, NULL) or "none" */
+	const char *quant;        /* "sq8" (default, NULL), "sq4", "sq1" or "none" */
 	uint64_t seed;            /* levels */
 };
 

@@ -65,7 +65,6 @@ struct index {
 	/* immutable */
 	const struct index_ops *ops;
 	struct index_params p; /* defaults filled in */
-	bool sq8;
 	struct index_host host;
 	void *impl;
 
@@ -94,6 +93,21 @@ static inline void ix_store(uint32_t *p, uint32_t v)
 static inline uint32_t rerank_max(uint32_t k)
 {
 	return VX_MAX(2 * k, k + 16);
+}
+
+/* The pool that a scan of codes starts with, and that a walk leaves to reranking at least.  Coarse
+ * codes put the true neighbours less far in front; a scan whose pool turns out to be
+ * too short for their error takes a longer one (index.c). */
+static inline uint32_t pool_min(const struct codes *c, uint32_t k)
+{
+	switch (c->quant) {
+	case QUANT_SQ4:
+		return 4 * k + 60;
+	case QUANT_SQ1:
+		return 16 * k + 160;
+	default:
+		return rerank_max(k);
+	}
 }
 
 #define GRAPH_EF_MAX 8192u
@@ -130,6 +144,7 @@ struct scratch {
 	/* How a walk decides that it has seen enough: 0: when the 'ef' nearest found are expanded;
 	 * else it answers for this many neighbours, and 'ef' is an effort (hnsw/search.c). */
 	uint32_t adapt;
+	uint32_t keep; /* so many of the nearest met remain, expanded or not; 0: only those that are */
 
 	struct probe probe; /* the question */
 	struct probe pair;  /* a second left side: pruning */

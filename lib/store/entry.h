@@ -84,7 +84,7 @@ struct slice_schema {
 	uint32_t dim;
 	uint8_t metric; /* enum vx_metric */
 	char index[16]; /* "hnsw", "flat" */
-	char quant[16]; /* "sq8", "none" */
+	char quant[16]; /* "sq8", "sq4", "sq1", "none" */
 	uint32_t m, ef_construction;
 };
 VX_MUST_CHECK
