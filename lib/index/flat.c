@@ -19,14 +19,6 @@ static bool flat_insert(struct index *ix, struct scratch *sc, uint32_t slot)
 	return !(codes_flags_get(&ix->codes, slot) & CODES_DEAD);
 }
 
-static int flat_search(struct index *ix, const struct index_query *q, struct scratch *sc,
-	uint32_t limit, uint32_t ef, uint32_t *ret_n, bool *ret_complete,
-	struct index_search_stat *st)
-{
-	*ret_complete = true;
-	return scan_codes(ix, q, sc, 0, limit, VX_MIN(ef, sc->pool_cap), ret_n, st);
-}
-
 static int flat_remap(struct index *ix, const uint32_t *new_slot, uint32_t n)
 {
 	(void)ix;
@@ -40,6 +32,5 @@ const struct index_ops flat_ops = {
 	.init = flat_init,
 	.release = flat_release,
 	.insert = flat_insert,
-	.search = flat_search,
 	.remap = flat_remap,
 };

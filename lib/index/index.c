@@ -407,13 +407,13 @@ static int search_pool(struct index *ix, const struct index_query *q, struct scr
 {
 	struct rerank_end end = {.early = false};
 	bool complete = true, heads = false;
-	uint32_t n = 0;
+	uint32_t n = 0, scanned = q->nslots - limit;
 	int rc = 0;
 
 	probe_from_vec(&ix->codes, q->vec, &sc->probe);
 	if (limit > 0) {
 		sc->probe.full = !ix_load(&ix->by_heads);
-		sc->keep = codes_coarse(&ix->codes) ? want : 0;
+		sc->keep = pool_keep(&ix->codes, ef);
 		rc = ix->ops->search(ix, q, sc, limit, ef, &n, &complete, st);
 		sc->keep = 0;
 		heads = !sc->probe.full;
@@ -422,14 +422,14 @@ static int search_pool(struct index *ix, const struct index_query *q, struct scr
 	if (rc == 0 && n < q->k && !complete) {
 		n = 0;
 		rc = scan_codes(ix, q, sc, 0, limit, want, &n, st);
-		limit = 0;
+		scanned = q->nslots;
 	}
-	uint32_t walked = limit > 0 ? n : 0;
+	uint32_t walked = scanned < q->nslots ? n : 0;
 	if (rc == 0)
 		rc = scan_codes(ix, q, sc, limit, q->nslots, want, &n, st);
 	if (rc < 0)
 		return rc;
-	bool full = n == want && q->nslots - limit > want - walked;
+	bool full = n == want && scanned > want - walked;
 	if (heads)
 		n = refine(ix, q, sc, n, thorough);
 	*ret_n = rerank(ix, q, sc, n, thorough, hits, &end, st);
@@ -445,10 +445,10 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 	struct index_search_stat *st)
 {
 	uint32_t limit = VX_MIN(ix_load(&ix->linked), q->nslots);
-	uint32_t want = VX_MAX(ef, pool_min(&ix->codes, q->k));
+	uint32_t want = VX_MAX(VX_MAX(ef, pool_min(&ix->codes, q->k)), pool_keep(&ix->codes, ef));
 	bool thorough = scan || ef / RERANK_THOROUGH >= q->k, is_short;
 
-	if (scan || index_ef_scans(ef, limit))
+	if (scan || !ix->ops->search || index_ef_scans(ef, limit))
 		limit = 0;
 	st->ef = limit > 0 ? ef : 0;
 	for (;;) {

@@ -67,14 +67,15 @@ struct found {
 };
 
 /* Distances of the k-th true neighbours, a little beyond: rounding tells nobody apart. */
-static double *true_bounds(const struct points *p, enum vx_metric m, uint32_t k, uint32_t n)
+static double *true_bounds(const struct points *p, enum vx_metric m, uint32_t k, uint32_t n,
+	bool (*visible)(void *, uint32_t))
 {
 	double *b = calloc(p->nquery, sizeof *b);
 	struct index_hit hits[K_MOST];
 
 	for (uint32_t i = 0; i < p->nquery; i++) {
 		uint32_t got = points_exact(
-			p, m, p->query + (size_t)i * p->dim, k, n, NULL, NULL, hits);
+			p, m, p->query + (size_t)i * p->dim, k, n, visible, NULL, hits);
 		assert_int_equal(got, k);
 		b[i] = (double)hits[k - 1].distance;
 		b[i] += fabs(b[i]) * 1e-5 + 1e-6;
@@ -116,6 +117,83 @@ static double slack(const struct found *f, uint32_t k)
 	return 4 * f->error + 2.0 / (QUESTIONS * k);
 }
 
+static const char *const coarse[] = {"sq4", "sq1"};
+
+static bool not_third(void *ctx, uint32_t slot)
+{
+	(void)ctx;
+	return slot % 3 != 0;
+}
+
+/* What codes of few bits promise is kept, too: linked by one thread and by several, and when a third has
+ * died.  Where they cannot tell the neighbours apart all is scanned. */
+static void check_coarse(enum shape shape, enum vx_metric m, const char *quant)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct points p;
+
+	make(&p, shape, 6000);
+	struct index *ix = points_index(&p, m, NULL, quant);
+	points_append(&p, ix, 0, p.n / 2);
+	points_link(ix, 1);
+	points_append(&p, ix, p.n / 2, p.n);
+	points_link(ix, 3);
+	for (int died = 0; died < 2; died++) {
+		bool (*alive)(void *, uint32_t) = died ? not_third : NULL;
+		for (uint32_t s = 0; died && s < p.n; s += 3)
+			index_forget(ix, s);
+		assert_true(index_link(ix, 1) == 0);
+		double *bounds = true_bounds(&p, m, 10, p.n, alive);
+		for (size_t r = 1; r < 4; r++) {
+			struct found f = ask(&p, ix, bounds, 10, promises[r], 0);
+			print_message("%s %s %s %s %.3f: found %.4f +- %.4f with ef %u\n",
+				shape_names[shape], vx_metric_name(m), quant,
+				died ? "after deaths" : "inserted", promises[r], f.recall, f.error,
+				f.ef);
+			assert_true(f.recall >= promises[r] - slack(&f, 10));
+		}
+		free(bounds);
+	}
+	assert_int_equal(index_check(ix, &err), 0);
+	index_free(ix);
+	points_release(&p);
+}
+
+static void coarse_codes_keep_their_promises(void **state)
+{
+	(void)state;
+	for (uint32_t c = 0; c < SHAPES * VX_ARRAY_SIZE(metrics); c++) {
+		for (size_t q = 0; q < VX_ARRAY_SIZE(coarse); q++)
+			check_coarse((enum shape)(c / 3), metrics[c % 3], coarse[q]);
+	}
+}
+
+/* Few records are not measured, and in few dimensions a bit for each says next to nothing: what
+ * reranking sees of the error must be enough to go on until the answer is right. */
+static void coarse_codes_of_few_records_or_dimensions_find_all(void **state)
+{
+	static const uint32_t dims[] = {1, 2, 3, 8, 20}, counts[] = {40, 600, 1900, 5000};
+
+	(void)state;
+	for (uint32_t c = 0; c < 5 * 4 * 3 * 2; c++) {
+		uint32_t dim = dims[c % 5], n = counts[c / 5 % 4];
+		enum vx_metric m = metrics[c / 20 % 3];
+		struct points p;
+		points_init(&p, n, dim, 60);
+		struct index *ix = points_index(&p, m, NULL, coarse[c / 60]);
+		points_append(&p, ix, 0, n);
+		points_link(ix, 1);
+		double *bounds = true_bounds(&p, m, 10, n, NULL);
+		struct found f = ask(&p, ix, bounds, 10, 0.95, 0);
+		if (f.recall < 0.95 - 4 * f.error - 0.005)
+			fail_msg("%u x %u %s %s: %.4f +- %.4f with ef %u", n, dim,
+				vx_metric_name(m), coarse[c / 60], f.recall, f.error, f.ef);
+		free(bounds);
+		index_free(ix);
+		points_release(&p);
+	}
+}
+
 static struct index *build(struct points *p, enum vx_metric m)
 {
 	struct index *ix = points_index(p, m, NULL, NULL);
@@ -147,7 +225,7 @@ static void promises_are_kept_and_cost_little(void **state)
 
 		make(&p, (enum shape)(c / 3), 6000);
 		struct index *ix = build(&p, m);
-		double *bounds = true_bounds(&p, m, 10, p.n);
+		double *bounds = true_bounds(&p, m, 10, p.n, NULL);
 		for (size_t r = 0; r < VX_ARRAY_SIZE(promises); r++) {
 			struct found f = ask(&p, ix, bounds, 10, promises[r], 0);
 			uint32_t least = least_ef(&p, ix, bounds, promises[r]);
@@ -180,7 +258,7 @@ static void other_numbers_of_neighbours_are_promised_the_same(void **state)
 		make(&p, (enum shape)c, 12000);
 		struct index *ix = build(&p, VX_L2);
 		for (size_t i = 0; i < VX_ARRAY_SIZE(ks); i++) {
-			double *bounds = true_bounds(&p, VX_L2, ks[i], p.n);
+			double *bounds = true_bounds(&p, VX_L2, ks[i], p.n, NULL);
 			for (size_t r = 0; r < VX_ARRAY_SIZE(promises); r++) {
 				struct found f = ask(&p, ix, bounds, ks[i], promises[r], 0);
 				print_message("%s k %u %.3f: found %.4f +- %.4f with ef %u\n",
@@ -266,7 +344,7 @@ static void drift_is_noticed_and_measured_again(void **state)
 	ix = grown(&p, true);
 	assert_true(known(ix).measured_slots > 6000);
 	assert_true(known(ix).scan || known(ix).ef > ef);
-	double *bounds = true_bounds(&p, VX_L2, 10, p.n);
+	double *bounds = true_bounds(&p, VX_L2, 10, p.n, NULL);
 	struct found f = ask(&p, ix, bounds, 10, 0.95, 0);
 	print_message("half of the questions drifted: %.4f +- %.4f with ef %u, before %u\n",
 		f.recall, f.error, f.ef, ef);
@@ -413,6 +491,8 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(coarse_codes_keep_their_promises),
+		cmocka_unit_test(coarse_codes_of_few_records_or_dimensions_find_all),
 		cmocka_unit_test(promises_are_kept_and_cost_little),
 		cmocka_unit_test(other_numbers_of_neighbours_are_promised_the_same),
 		cmocka_unit_test(calibration_is_measured_and_honest),

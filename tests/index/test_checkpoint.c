@@ -68,16 +68,17 @@ static void check_same_answers(struct index *a, struct index *b)
 
 static void loaded_index_answers_like_the_saved_one(void **state)
 {
-	static const char *const kinds[] = {"hnsw", "flat"}, *const quants[] = {"sq8", "none"};
+	static const char *const kinds[] = {"hnsw", "flat"}, *const quants[] = {
+								     "sq8", "none", "sq4", "sq1"};
 
 	(void)state;
-	for (int i = 0; i < 12; i++) {
+	for (int i = 0; i < 24; i++) {
 		enum vx_metric metric = (enum vx_metric)(i % 3);
 		struct index_tag got;
 		struct vx_err err = VX_ERR_INIT;
 		struct index_stats sa, sb;
-		struct index *a = points_index(&p, metric, kinds[i / 6], quants[i / 3 % 2]);
-		struct index *b = points_index(&p, metric, kinds[i / 6], quants[i / 3 % 2]);
+		struct index *a = points_index(&p, metric, kinds[i / 12], quants[i / 3 % 4]);
+		struct index *b = points_index(&p, metric, kinds[i / 12], quants[i / 3 % 4]);
 		points_append(&p, a, 0, 2500);
 		for (uint32_t s = 0; s < 2500; s += 7)
 			index_forget(a, s);
@@ -138,9 +139,9 @@ static int try_load(struct index *ix)
 	return rc;
 }
 
-static void make_small_checkpoint(void)
+static void make_small_checkpoint(enum vx_metric metric, const char *quant)
 {
-	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
+	struct index *ix = points_index(&p, metric, NULL, quant);
 
 	points_append(&p, ix, 0, 60);
 	points_link(ix, 1);
@@ -148,14 +149,13 @@ static void make_small_checkpoint(void)
 	index_free(ix);
 }
 
-static void every_flipped_byte_is_noticed(void **state)
+static void flip_every_byte(enum vx_metric metric, const char *quant)
 {
 	size_t n;
 
-	(void)state;
-	make_small_checkpoint();
+	make_small_checkpoint(metric, quant);
 	uint8_t *b = read_file(&n);
-	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
+	struct index *ix = points_index(&p, metric, NULL, quant);
 	int fd = open(path, O_WRONLY);
 	for (size_t i = 0; i < n; i++) {
 		uint8_t x = b[i] ^ (uint8_t)(1u << (i % 8));
@@ -173,12 +173,22 @@ static void every_flipped_byte_is_noticed(void **state)
 	free(b);
 }
 
+static void every_flipped_byte_is_noticed(void **state)
+{
+	(void)state;
+	flip_every_byte(VX_L2, "sq8");
+	/* Inner products need no centre: so few slots have codes. */
+	flip_every_byte(VX_IP, "sq8");
+	flip_every_byte(VX_IP, "sq4");
+	flip_every_byte(VX_IP, "sq1");
+}
+
 static void every_other_length_is_noticed(void **state)
 {
 	size_t n;
 
 	(void)state;
-	make_small_checkpoint();
+	make_small_checkpoint(VX_L2, NULL);
 	uint8_t *b = read_file(&n);
 	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
 	for (size_t i = 0; i < n; i += i < 300 ? 1 : 97) {
@@ -196,11 +206,11 @@ static void other_parameters_are_stale(void **state)
 {
 	struct index_host host = points_host(&p);
 	const struct index_params good = {.metric = VX_L2, .dim = p.dim, .seed = 7};
-	struct index_params q[7];
+	struct index_params q[9];
 
 	(void)state;
-	make_small_checkpoint();
-	for (int i = 0; i < 7; i++)
+	make_small_checkpoint(VX_L2, NULL);
+	for (int i = 0; i < 9; i++)
 		q[i] = good;
 	q[0].metric = VX_IP;
 	q[1].dim = 49;
@@ -209,7 +219,9 @@ static void other_parameters_are_stale(void **state)
 	q[4].ef_construction = 100;
 	q[5].quant = "none";
 	q[6].kind = "flat";
-	for (int i = 0; i < 7; i++) {
+	q[7].quant = "sq4";
+	q[8].quant = "sq1";
+	for (int i = 0; i < 9; i++) {
 		struct index *ix;
 		assert_int_equal(index_new(&q[i], &host, &ix), 0);
 		assert_int_equal(try_load(ix), -ESTALE);
@@ -223,7 +235,7 @@ static void missing_file_and_used_index_are_refused(void **state)
 	unlink(path);
 	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
 	assert_int_equal(try_load(ix), -ENOENT);
-	make_small_checkpoint();
+	make_small_checkpoint(VX_L2, NULL);
 	points_append(&p, ix, 0, 10);
 	struct index_tag got;
 	assert_int_equal(index_load(ix, disk_real(), path, &got, NULL), -EINVAL);
