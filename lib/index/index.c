@@ -285,14 +285,21 @@ struct code_error {
 
 #define RERANK_THOROUGH 16u /* an ef of so many k wants the last neighbour, too */
 #define RERANK_MIN      8u  /* samples before the error is believed */
+#define RERANK_SURE     32u /* to be sure of it */
 #define RERANK_SIGMAS   3.0
 #define COARSE_SIGMAS   4.0 /* 'thorough' with coarse codes, whose pools are long */
 
 /* Whether a candidate with this code distance can hardly be nearer than 'worst'. */
-static bool hopeless(const struct code_error *e, float d, float worst, double sigmas)
+static bool hopeless(const struct code_error *e, float d, float worst, bool thorough)
 {
-	double mean = e->sum / e->n, var = e->squares / e->n - mean * mean;
+	double mean = e->sum / e->n, var = e->squares / e->n - mean * mean, sigmas = RERANK_SIGMAS;
 
+	if (thorough) {
+		/* Those in front are there because most of their codes err to one side. */
+		var += mean * mean;
+		mean = VX_MIN(mean, 0.0);
+		sigmas = COARSE_SIGMAS;
+	}
 	return (double)d + mean - sigmas * sqrt(VX_MAX(var, 0.0)) > (double)worst;
 }
 
@@ -332,7 +339,7 @@ static uint32_t refine(struct index *ix, const struct index_query *q, struct scr
 	while (done < n) {
 		uint32_t m = VX_MIN(REFINE_BATCH, n - done);
 		if (!thorough && done >= least &&
-			hopeless(&err, sc->pool[done].d, kth(&t, q->k), RERANK_SIGMAS))
+			hopeless(&err, sc->pool[done].d, kth(&t, q->k), false))
 			break;
 		for (uint32_t i = 0; i < m; i++)
 			sc->ids[i] = sc->pool[done + i].slot;
@@ -363,8 +370,8 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 {
 	const struct codes *c = &ix->codes;
 	const bool coarse = codes_coarse(c), give_up = coarse || !thorough;
-	const uint32_t max = coarse ? n : rerank_max(q->k), least = VX_MAX(q->k, RERANK_MIN);
-	const double sigmas = thorough ? COARSE_SIGMAS : RERANK_SIGMAS;
+	const uint32_t max = coarse ? n : rerank_max(q->k);
+	const uint32_t least = VX_MAX(q->k, thorough ? RERANK_SURE : RERANK_MIN);
 	const float *ahead[RERANK_AHEAD];
 	struct code_error err = {0};
 	float qnorm = 0;
@@ -378,7 +385,7 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	for (uint32_t i = 0; i < n && err.n < max; i++) {
 		const float *v = ahead[i % RERANK_AHEAD];
 		float code = sc->pool[i].d;
-		if (give_up && err.n >= least && hopeless(&err, code, t.bound, sigmas)) {
+		if (give_up && err.n >= least && hopeless(&err, code, t.bound, thorough)) {
 			ret_end->early = true;
 			break;
 		}
@@ -450,6 +457,8 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 
 	if (scan || !ix->ops->search || index_ef_scans(ef, limit))
 		limit = 0;
+	/* No measurement stands behind what is scanned. */
+	thorough |= limit == 0 && codes_coarse(&ix->codes);
 	st->ef = limit > 0 ? ef : 0;
 	for (;;) {
 		int rc = search_pool(
