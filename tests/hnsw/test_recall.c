@@ -491,8 +491,6 @@ static int setup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(coarse_codes_keep_their_promises),
-		cmocka_unit_test(coarse_codes_of_few_records_or_dimensions_find_all),
 		cmocka_unit_test(promises_are_kept_and_cost_little),
 		cmocka_unit_test(other_numbers_of_neighbours_are_promised_the_same),
 		cmocka_unit_test(calibration_is_measured_and_honest),
@@ -501,6 +499,8 @@ int main(void)
 		cmocka_unit_test(restart_keeps_what_was_measured),
 		cmocka_unit_test(skipped_slot_is_not_there),
 		cmocka_unit_test(bound_covers_the_rate),
+		cmocka_unit_test(coarse_codes_keep_their_promises),
+		cmocka_unit_test(coarse_codes_of_few_records_or_dimensions_find_all),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
