@@ -290,15 +290,14 @@ struct code_error {
 #define COARSE_SIGMAS   4.0 /* 'thorough' with coarse codes, whose pools are long */
 
 /* Whether a candidate with this code distance can hardly be nearer than 'worst'. */
-static bool hopeless(const struct code_error *e, float d, float worst, bool thorough)
+static bool hopeless(const struct code_error *e, float d, float worst, double sigmas, bool sure)
 {
-	double mean = e->sum / e->n, var = e->squares / e->n - mean * mean, sigmas = RERANK_SIGMAS;
+	double mean = e->sum / e->n, var = e->squares / e->n - mean * mean;
 
-	if (thorough) {
+	if (sure) {
 		/* Those in front are there because most of their codes err to one side. */
 		var += mean * mean;
 		mean = VX_MIN(mean, 0.0);
-		sigmas = COARSE_SIGMAS;
 	}
 	return (double)d + mean - sigmas * sqrt(VX_MAX(var, 0.0)) > (double)worst;
 }
@@ -339,7 +338,7 @@ static uint32_t refine(struct index *ix, const struct index_query *q, struct scr
 	while (done < n) {
 		uint32_t m = VX_MIN(REFINE_BATCH, n - done);
 		if (!thorough && done >= least &&
-			hopeless(&err, sc->pool[done].d, kth(&t, q->k), false))
+			hopeless(&err, sc->pool[done].d, kth(&t, q->k), RERANK_SIGMAS, false))
 			break;
 		for (uint32_t i = 0; i < m; i++)
 			sc->ids[i] = sc->pool[done + i].slot;
@@ -355,7 +354,8 @@ static uint32_t refine(struct index *ix, const struct index_query *q, struct scr
 	return n;
 }
 
-struct rerank_end {
+struct rerank_run {
+	bool sure;    /* asked for: nothing that was measured stands behind this pool */
 	bool early;   /* the rest of the pool was hopeless */
 	bool damaged; /* a vector was unreadable */
 };
@@ -365,13 +365,14 @@ struct rerank_end {
  * have to be off by more than three standard deviations to belong to the answer, none after it
  * does, or one in a few thousand: 'thorough' goes on.  With coarse codes that rule alone ends it. */
 static uint32_t rerank(struct index *ix, const struct index_query *q, struct scratch *sc,
-	uint32_t n, bool thorough, struct index_hit *hits, struct rerank_end *ret_end,
+	uint32_t n, bool thorough, struct index_hit *hits, struct rerank_run *run,
 	struct index_search_stat *st)
 {
 	const struct codes *c = &ix->codes;
 	const bool coarse = codes_coarse(c), give_up = coarse || !thorough;
 	const uint32_t max = coarse ? n : rerank_max(q->k);
-	const uint32_t least = VX_MAX(q->k, thorough ? RERANK_SURE : RERANK_MIN);
+	const uint32_t least = VX_MAX(q->k, run->sure ? RERANK_SURE : RERANK_MIN);
+	const double sigmas = thorough ? COARSE_SIGMAS : RERANK_SIGMAS;
 	const float *ahead[RERANK_AHEAD];
 	struct code_error err = {0};
 	float qnorm = 0;
@@ -385,14 +386,14 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	for (uint32_t i = 0; i < n && err.n < max; i++) {
 		const float *v = ahead[i % RERANK_AHEAD];
 		float code = sc->pool[i].d;
-		if (give_up && err.n >= least && hopeless(&err, code, t.bound, thorough)) {
-			ret_end->early = true;
+		if (give_up && err.n >= least && hopeless(&err, code, t.bound, sigmas, run->sure)) {
+			run->early = true;
 			break;
 		}
 		if (i + RERANK_AHEAD < n)
 			ahead[i % RERANK_AHEAD] = fetch_vector(c, sc->pool[i + RERANK_AHEAD].slot);
 		if (!v) {
-			ret_end->damaged = true;
+			run->damaged = true;
 			continue;
 		}
 		float d = exact_distance(c, q->vec, qnorm, v);
@@ -412,7 +413,7 @@ static int search_pool(struct index *ix, const struct index_query *q, struct scr
 	uint32_t ef, uint32_t limit, uint32_t want, bool thorough, struct index_hit *hits,
 	uint32_t *ret_n, bool *ret_short, struct index_search_stat *st)
 {
-	struct rerank_end end = {.early = false};
+	struct rerank_run run = {.sure = st->ef == 0 && codes_coarse(&ix->codes)};
 	bool complete = true, heads = false;
 	uint32_t n = 0, scanned = q->nslots - limit;
 	int rc = 0;
@@ -439,10 +440,10 @@ static int search_pool(struct index *ix, const struct index_query *q, struct scr
 	bool full = n == want && scanned > want - walked;
 	if (heads)
 		n = refine(ix, q, sc, n, thorough);
-	*ret_n = rerank(ix, q, sc, n, thorough, hits, &end, st);
-	*ret_short = full && !end.early;
+	*ret_n = rerank(ix, q, sc, n, thorough, hits, &run, st);
+	*ret_short = full && !run.early;
 	/* Others may stand in for what cannot be read: they are worth the long way. */
-	return end.damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
+	return run.damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
 }
 
 #define LONGER_POOL 8u

@@ -48,6 +48,22 @@ load helper
 	[ "$output" = "vec-drop: dropped $C" ]
 }
 
+@test "every kind of codes answers and is named by ls, stat and the index" {
+	for q in sq8 sq4 sq1 none; do
+		vec-create "$C-$q" --dim 16 --quant $q
+		gen_jsonl 700 16 | vec-put "$C-$q"
+		vec-index wait "$C-$q"
+		[ "$(vec-ls -j "$C-$q" | jq -r .quant)" = $q ]
+		[ "$(vec-index status "$C-$q" | awk '$1 == "quant" { print $2 }')" = $q ]
+		near=$(vec-query --near r7 -i -k 5 "$C-$q")
+		[ "$(vec-query --near r7 -i -k 5 --exact "$C-$q")" = "$near" ]
+		vec-drop "$C-$q"
+	done
+	run vec-create "$C" --dim 8 --quant sq2
+	[ "$status" -eq 2 ]
+	[[ $output == *"none of sq8, sq4, sq1, none"* ]]
+}
+
 @test "create takes its settings, ls and stat show them" {
 	vec-create "$C" --metric l2 --dim 7 --m 24 --ef-construction 100 --quant none
 	run vec-ls -j "$C"
