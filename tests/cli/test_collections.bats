@@ -57,7 +57,7 @@ load helper
 		[ "$(vec-index status "$C-$q" | awk '$1 == "quant" { print $2 }')" = $q ]
 		near=$(vec-query --near r7 -i -k 5 "$C-$q")
 		[ "$(vec-query --near r7 -i -k 5 --exact "$C-$q")" = "$near" ]
-		vec-drop "$C-$q"
+		vec-drop --force "$C-$q"
 	done
 	run vec-create "$C" --dim 8 --quant sq2
 	[ "$status" -eq 2 ]
