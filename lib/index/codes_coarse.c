@@ -213,7 +213,7 @@ static const float *fetch(const struct codes *c, uint32_t slot)
 void exact_distances(
 	const struct codes *c, const struct probe *p, const uint32_t *slots, uint32_t n, float *ret)
 {
-	const float *ahead[AHEAD];
+	const float *ahead[AHEAD] = {NULL};
 
 	for (uint32_t i = 0; i < VX_MIN(n, AHEAD); i++)
 		ahead[i] = fetch(c, slots[i]);
