@@ -37,8 +37,10 @@ static int open_shards(struct db *db, struct vx_err *err)
 			return rc ? rc : -ENOMEM;
 		}
 		*sc = (struct shard_ctx){.db = db, .shard = s};
-		struct shard_opts so = {
-			.disk = disk_real(), .index_event = indexer_event, .ctx = sc};
+		struct shard_opts so = {.disk = disk_real(),
+			.index_event = indexer_event,
+			.pause = courtesy_pause,
+			.ctx = sc};
 		db->shard_ctx[s] = sc;
 		rc = shard_open(path, s, &so, &db->shards[s], err);
 		if (rc)

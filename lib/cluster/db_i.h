@@ -127,6 +127,14 @@ struct index_job {
 	uint32_t shard, cid;
 };
 
+/* --- courtesy ----------------------------------------------------------------------------- */
+/* Whether questions come; see courtesy.c. */
+struct courtesy {
+	_Atomic uint32_t asking;      /* questions being searched */
+	_Atomic uint64_t answered_ns; /* when the last one was; 0: none yet */
+	_Atomic bool stop;
+};
+
 /* --- the database --------------------------------------------------------------------------- */
 struct catalog;
 struct shard_ctx;
@@ -177,6 +185,8 @@ struct db {
 	pthread_t *index_threads;
 	unsigned n_index_threads;
 	bool index_stop;
+
+	struct courtesy courtesy;
 
 	struct pool *pool; /* parallel questions */
 
@@ -263,6 +273,13 @@ struct shard_ctx {
 };
 /* Waits while the collection's tail is above the bound. */
 void indexer_throttle(struct coll *c);
+
+/* courtesy.c */
+/* Around the search of a question. */
+void courtesy_begin(struct courtesy *c);
+void courtesy_end(struct courtesy *c);
+/* Background work, between small pieces: waits while questions need the cores.  True: stop. */
+bool courtesy_pause(void *ctx); /* shard_opts.pause; ctx: struct shard_ctx */
 
 /* read.c */
 /* Pins the slice of a collection in one of its shards; NULL with *ret_rc == 0 when it does not exist

@@ -137,6 +137,7 @@ void indexer_stop(struct db *db)
 {
 	vx_lock(&db->index_lock);
 	db->index_stop = true;
+	atomic_store_explicit(&db->courtesy.stop, true, memory_order_relaxed);
 	vx_cond_broadcast(&db->index_cond);
 	vx_cond_broadcast(&db->tail_cond);
 	vx_unlock(&db->index_lock);

@@ -7,7 +7,7 @@
  * one rung is taken to find them on those above, so the dear ones are climbed by the hard questions
  * alone.  What follows from the counts is recall.c's.
  *
- * When: in the middle of a build each time the graph has doubled, with a small sample; when the
+ * When: in the middle of a build each time the graph has quadrupled, with a small sample; when the
  * tail has run empty, with a large one after that, after growth by a third, when a third of the slots
  * have died, and when what was added lately finds its neighbours less well than promised
  * (drifted).  It runs beside linking and searching and takes no lock.
@@ -24,11 +24,13 @@
 #define MEASURE_LARGE 512u
 #define MEASURE_SMALL 64u
 #define MEASURE_SPARE 96u /* a large one in a small graph */
-#define MEASURE_SHARE 64u /* one question for so many slots */
+#define MEASURE_SHARE 96u /* one question for so many slots */
 #define MEASURE_LEAST 48u /* questions, whatever they cost */
 
 /* Distances that may be spent on walks, per slot of the graph. */
 #define WALK_BUDGET     100u
+
+#define GROWTH_IN_BUILD 3u /* measured anew when as many times more have come */
 
 #define DRIFT_MIN       1024u /* new slots before they are looked at */
 #define DRIFT_QUESTIONS 32u
@@ -111,6 +113,8 @@ static int climb_all(struct sample *s, struct index *ix, struct recall_measure *
 		m->curve[k].rungs = rungs_below((enum recall_k)k, s->linked);
 	for (uint32_t i = 0; i < s->n && rc == 0; i++) {
 		const struct question *q = &s->q[i];
+		if (ix_pause(ix))
+			return -EINTR;
 		if (i >= MEASURE_LEAST && spent > budget)
 			break;
 		if (q->thin) {
@@ -136,12 +140,12 @@ static bool due(const struct index *ix, bool idle)
 
 	if (linked < MEASURE_MIN)
 		return false;
-	if (measured == 0 || grown > measured)
+	if (measured == 0 || grown > (idle ? measured / 3 : GROWTH_IN_BUILD * measured))
 		return true;
 	if (!idle)
 		return false;
 	uint32_t died = dead - VX_MIN(ix_load(&h->measured_dead), dead);
-	return ix_load(&h->coarse) || grown > measured / 3 || died > linked / 3;
+	return ix_load(&h->coarse) || died > linked / 3;
 }
 
 static bool drift_due(const struct index *ix)
@@ -213,8 +217,8 @@ static void measure(struct index *ix, struct scratch *sc, bool large, uint32_t r
 	if (sample_init(&s, ix, n, recent) < 0)
 		return; /* the next time will do */
 	m.linked = s.linked;
-	sample_truth(&s, ix, sc);
-	if (climb_all(&s, ix, &m) == 0)
+	int rc = sample_truth(&s, ix, sc);
+	if (rc == 0 && climb_all(&s, ix, &m) == 0)
 		hnsw_measured(h, &m);
 	sample_release(&s);
 }

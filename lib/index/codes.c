@@ -442,6 +442,36 @@ static void float_distances(
 	}
 }
 
+/* Twice the dot product of a vector's head.  Unsigned, because the difference fits although a term alone
+ * might not. */
+static float head_dot(int32_t dot, int32_t sum)
+{
+	return (float)(int32_t)(32u * (uint32_t)dot - 241u * (uint32_t)sum) / 2;
+}
+
+void codes_block(const struct codes *c, const uint32_t *slots, uint32_t n, struct code_block *ret)
+{
+	ret->n = n;
+	for (uint32_t i = 0; i < n; i++) {
+		struct code_aux a = *codes_aux(c, slots[i]);
+		ret->rows[i] = codes_head(c, slots[i]);
+		ret->scale[i] = decode_scale(a.scale);
+		ret->norm[i] = a.head;
+	}
+}
+
+void probe_block(const struct codes *c, const struct probe *p, const struct code_block *b,
+	int32_t *dots, float *ret)
+{
+	const int32_t sum = p->sum;
+	float dot[CODES_BLOCK];
+
+	c->k->dot_u4i8_many(p->q8, c->width, (const uint8_t *const *)b->rows, b->n, dots);
+	for (uint32_t i = 0; i < b->n; i++)
+		dot[i] = head_dot(dots[i], sum);
+	finish(p, b->scale, b->norm, dot, b->n, ret);
+}
+
 static void head_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
 	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret)
 {
@@ -456,9 +486,7 @@ static void head_distances(const struct codes *c, const struct probe *p, const u
 		struct code_aux a = *codes_aux(c, slots[i]);
 		scale[i] = decode_scale(a.scale);
 		norm[i] = a.head;
-		/* Twice the dot product.  Unsigned, because the difference fits although a term
-		 * alone might not. */
-		dot[i] = (float)(int32_t)(32u * (uint32_t)dots[i] - 241u * (uint32_t)p->sum) / 2;
+		dot[i] = head_dot(dots[i], p->sum);
 	}
 	finish(p, scale, norm, dot, n, ret);
 }

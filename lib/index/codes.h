@@ -204,6 +204,23 @@ bool probe_from_code(const struct codes *c, uint32_t slot, struct probe *p);
 void probe_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
 	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret);
 
+#define CODES_BLOCK 256u
+
+/* Slots that many probes are to be measured against, by their codes' heads: what does not depend on the
+ * probe, looked up once. */
+struct code_block {
+	uint32_t n;
+	const uint8_t *rows[CODES_BLOCK];
+	float scale[CODES_BLOCK], norm[CODES_BLOCK];
+};
+
+/* n <= CODES_BLOCK; not for "none". */
+void codes_block(const struct codes *c, const uint32_t *slots, uint32_t n, struct code_block *ret);
+
+/* What probe_distances gives with p->full false.  'dots' is scratch for b->n entries. */
+void probe_block(const struct codes *c, const struct probe *p, const struct code_block *b,
+	int32_t *dots, float *ret);
+
 /* Fetches ahead what a distance to the slot by its head needs. */
 static inline void codes_prefetch(const struct codes *c, uint32_t slot)
 {

@@ -198,8 +198,9 @@ static void advance(struct index *ix)
 int index_link(struct index *ix, uint32_t max)
 {
 	uint32_t done = 0;
+	bool stop = false;
 
-	while (done < max) {
+	while (done < max && !stop) {
 		uint32_t first, n = 0;
 		struct scratch *sc = scratch_get(
 			&ix->codes, ix_load(&ix->appended), 8 * ix->p.ef_construction);
@@ -212,6 +213,8 @@ int index_link(struct index *ix, uint32_t max)
 			/* Release: the slot's links come before the flag that says they exist. */
 			codes_flags_or(
 				&ix->codes, first + i, linked ? CODES_LINKED : CODES_SKIPPED);
+			/* What was taken is done, or it would keep all after it in the tail. */
+			stop = ix_pause(ix) || stop;
 		}
 		if (n > 0)
 			advance(ix);
@@ -219,7 +222,7 @@ int index_link(struct index *ix, uint32_t max)
 		if (n > 0 && ix->ops->settle)
 			ix->ops->settle(ix, sc, idle);
 		pthread_rwlock_unlock(&ix->link_gate);
-		if (ix->ops->measure)
+		if (ix->ops->measure && !stop)
 			ix->ops->measure(ix, sc, idle);
 		scratch_put(sc);
 		if (n == 0)

@@ -31,6 +31,10 @@ struct index_host {
 	/* 'dim' floats of a slot < the appended count; valid until the index is freed.
 	 * NULL: the block is damaged or unreadable (the slot is then left out). */
 	const float *(*vector)(void *ctx, uint32_t slot);
+	/* Called by index_link between pieces of work that take a fraction of a millisecond each.  It may
+	 * wait a moment, for what matters more; true: come to an end, what is left is for another time.
+	 * NULL: never. */
+	bool (*pause)(void *ctx);
 	void *ctx;
 };
 

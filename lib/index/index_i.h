@@ -90,6 +90,12 @@ static inline void ix_store(uint32_t *p, uint32_t v)
 	__atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
 
+/* Between pieces of work in the background; true: stop. */
+static inline bool ix_pause(const struct index *ix)
+{
+	return ix->host.pause && ix->host.pause(ix->host.ctx);
+}
+
 /* How many of the pool get their exact distance at most. */
 static inline uint32_t rerank_max(uint32_t k)
 {

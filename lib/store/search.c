@@ -39,6 +39,13 @@ static const float *host_vector(void *ctx, uint32_t slot)
 	return slice_slot_vector(ctx, slot);
 }
 
+static bool host_pause(void *ctx)
+{
+	struct slice *sl = ctx;
+
+	return sl->shard->pause && sl->shard->pause(sl->shard->ctx);
+}
+
 /* --- making the index --------------------------------------------------------------------- */
 
 static int fresh_index(struct slice *sl, struct index **ret, struct vx_err *err)
@@ -53,7 +60,7 @@ static int fresh_index(struct slice *sl, struct index **ret, struct vx_err *err)
 		.ef_construction = sc->ef_construction,
 		.seed = sl->cid,
 	};
-	struct index_host host = {.vector = host_vector, .ctx = sl};
+	struct index_host host = {.vector = host_vector, .pause = host_pause, .ctx = sl};
 
 	int rc = index_new(&p, &host, ret);
 	if (rc == -EINVAL)

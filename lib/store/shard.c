@@ -172,6 +172,7 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	s->open_max = opts->open_slices_max ? opts->open_slices_max : OPEN_SLICES_MAX;
 	s->cache_kib = opts->sqlite_cache_kib ? opts->sqlite_cache_kib : SQLITE_CACHE_KIB;
 	s->index_event = opts->index_event;
+	s->pause = opts->pause;
 	s->ctx = opts->ctx;
 	s->sync_fd = -1;
 	TAILQ_INIT(&s->lru);

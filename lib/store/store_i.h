@@ -237,6 +237,7 @@ struct shard {
 	uint32_t id;
 	unsigned open_max, cache_kib;
 	void (*index_event)(void *ctx, uint32_t cid);
+	bool (*pause)(void *ctx);
 	void *ctx;
 	int sync_fd; /* for syncfs; -1: none */
 
