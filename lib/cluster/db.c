@@ -39,7 +39,7 @@ static int open_shards(struct db *db, struct vx_err *err)
 		*sc = (struct shard_ctx){.db = db, .shard = s};
 		struct shard_opts so = {.disk = disk_real(),
 			.index_event = indexer_event,
-			.pause = courtesy_pause,
+			.pause = indexer_pause,
 			.ctx = sc};
 		db->shard_ctx[s] = sc;
 		rc = shard_open(path, s, &so, &db->shards[s], err);

@@ -127,14 +127,6 @@ struct index_job {
 	uint32_t shard, cid;
 };
 
-/* --- courtesy ----------------------------------------------------------------------------- */
-/* Whether questions come; see courtesy.c. */
-struct courtesy {
-	_Atomic uint32_t asking;      /* questions being searched */
-	_Atomic uint64_t answered_ns; /* when the last one was; 0: none yet */
-	_Atomic bool stop;
-};
-
 /* --- the database --------------------------------------------------------------------------- */
 struct catalog;
 struct shard_ctx;
@@ -185,8 +177,7 @@ struct db {
 	pthread_t *index_threads;
 	unsigned n_index_threads;
 	bool index_stop;
-
-	struct courtesy courtesy;
+	_Atomic bool index_hurry; /* the same, for those who hold no lock */
 
 	struct pool *pool; /* parallel questions */
 
@@ -267,19 +258,13 @@ VX_MUST_CHECK
 int indexer_start(struct db *db);
 void indexer_stop(struct db *db);
 void indexer_event(void *ctx, uint32_t cid); /* shard_opts.index_event; ctx: struct shard_ctx */
+bool indexer_pause(void *ctx);               /* shard_opts.pause; the same ctx */
 struct shard_ctx {
 	struct db *db;
 	uint32_t shard;
 };
 /* Waits while the collection's tail is above the bound. */
 void indexer_throttle(struct coll *c);
-
-/* courtesy.c */
-/* Around the search of a question. */
-void courtesy_begin(struct courtesy *c);
-void courtesy_end(struct courtesy *c);
-/* Background work, between small pieces: waits while questions need the cores.  True: stop. */
-bool courtesy_pause(void *ctx); /* shard_opts.pause; ctx: struct shard_ctx */
 
 /* read.c */
 /* Pins the slice of a collection in one of its shards; NULL with *ret_rc == 0 when it does not exist

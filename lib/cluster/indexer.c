@@ -47,6 +47,13 @@ void indexer_event(void *ctx, uint32_t cid)
 	vx_unlock(&db->index_lock);
 }
 
+bool indexer_pause(void *ctx)
+{
+	struct shard_ctx *sc = ctx;
+
+	return atomic_load_explicit(&sc->db->index_hurry, memory_order_relaxed);
+}
+
 /* Does one step of a job.  Returns false when the job has nothing (left) for this worker. */
 static bool step(struct db *db, struct index_job job)
 {
@@ -137,7 +144,7 @@ void indexer_stop(struct db *db)
 {
 	vx_lock(&db->index_lock);
 	db->index_stop = true;
-	atomic_store_explicit(&db->courtesy.stop, true, memory_order_relaxed);
+	atomic_store_explicit(&db->index_hurry, true, memory_order_relaxed);
 	vx_cond_broadcast(&db->index_cond);
 	vx_cond_broadcast(&db->tail_cond);
 	vx_unlock(&db->index_lock);

@@ -294,17 +294,14 @@ int coll_search(
 	if (rc)
 		return rc;
 	atomic_fetch_add_explicit(&c->db->n_searches, 1, memory_order_relaxed);
-	courtesy_begin(&c->db->courtesy);
 	if (!q->id)
-		rc = scatter(c, q, q->vec, k, UINT64_MAX, NULL, ret, err);
-	else
-		rc = coll_get(c, q->id, q->id_len, COLL_VEC, &near, err);
-	if (q->id && rc == -ENOENT)
+		return scatter(c, q, q->vec, k, UINT64_MAX, NULL, ret, err);
+	rc = coll_get(c, q->id, q->id_len, COLL_VEC, &near, err);
+	if (rc == -ENOENT)
 		vx_err_set(err, rc, "no record '%.*s' in '%s'", (int)VX_MIN(q->id_len, 240u), q->id,
 			c->name);
-	if (q->id && rc == 0)
+	if (rc == 0)
 		rc = scatter(c, q, near.rec.vec, k, near.handle, NULL, ret, err);
-	courtesy_end(&c->db->courtesy);
 	coll_rec_release(&near);
 	return rc;
 }

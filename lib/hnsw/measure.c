@@ -24,7 +24,7 @@
 #define MEASURE_LARGE 512u
 #define MEASURE_SMALL 64u
 #define MEASURE_SPARE 96u /* a large one in a small graph */
-#define MEASURE_SHARE 96u /* one question for so many slots */
+#define MEASURE_SHARE 64u /* one question for so many slots */
 #define MEASURE_LEAST 48u /* questions, whatever they cost */
 
 /* Distances that may be spent on walks, per slot of the graph. */

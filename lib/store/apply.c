@@ -46,9 +46,7 @@ struct run {
 	bool hist;
 };
 
-#define PLACED_SIZE  12u
-#define APPEND_WHOLE 4096u
-#define APPEND_PIECE 64u /* slots encoded between pauses */
+#define PLACED_SIZE 12u
 
 static int metadb_fail(struct run *r, int rc)
 {
@@ -86,19 +84,11 @@ static int flush(struct run *r)
 
 	uint32_t have = index_appended(r->ix);
 	assert(have >= r->staged_from);
-	while (have < r->st.next_slot) {
-		uint32_t n = (uint32_t)r->st.next_slot - have;
-
-		/* The codes learn from the first call that brings enough: that one is not cut. */
-		if (have >= APPEND_WHOLE)
-			n = VX_MIN(n, APPEND_PIECE);
-
-		rc = index_append(r->ix, have, n, vecs + (size_t)(have - r->staged_from) * dim);
+	if (have < r->st.next_slot) {
+		rc = index_append(r->ix, have, (uint32_t)r->st.next_slot - have,
+			vecs + (size_t)(have - r->staged_from) * dim);
 		if (rc)
 			return vx_err_set(r->err, rc, "collection %u: cannot index", sl->cid);
-		have += n;
-		if (r->s->pause)
-			(void)r->s->pause(r->s->ctx);
 	}
 	r->staged_from = (uint32_t)r->st.next_slot;
 	r->s->stage_vecs.len = r->s->stage_rows.len = 0;

@@ -42,8 +42,8 @@ struct shard_opts {
 	unsigned sqlite_cache_kib; /* page cache per slice; 0: 1,024 */
 	/* Called (any thread) when a slice has got index work or its tail became empty. */
 	void (*index_event)(void *ctx, uint32_t cid);
-	/* Called by apply and index workers between small pieces of work: may wait a moment, for
-	 * questions; true: the shard is about to be closed, leave the index for later.  NULL: never. */
+	/* Called by index workers between small pieces of work; true: the shard is about to be closed,
+	 * leave the rest for later.  NULL: never. */
 	bool (*pause)(void *ctx);
 	void *ctx;
 };
