@@ -261,6 +261,12 @@ int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit
 	vx_lock(&sl->view_mu);
 	sl->searching[epoch]--;
 	vx_unlock(&sl->view_mu);
+	/* The rows of hits lie anywhere: all are on their way before the first is looked at. */
+	for (uint32_t i = 0; i < n && rc == 0; i++) {
+		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
+		if (g)
+			__builtin_prefetch(seg_row_bytes(g, slot_at(found[i].slot)), 0, 3);
+	}
 	for (uint32_t i = 0; i < n && rc == 0; i++) {
 		struct slot_row row;
 		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
