@@ -33,7 +33,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/spin.h"
-#include "daemon/timeslice.h"
+#include "base/timeslice.h"
 
 #define WORKERS_DEFAULT 64u
 #define WORKERS_START   2u

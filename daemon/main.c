@@ -28,7 +28,7 @@
 #include "daemon/fs.h"
 #include "daemon/options.h"
 #include "daemon/sock.h"
-#include "daemon/timeslice.h"
+#include "base/timeslice.h"
 
 #define CONFIG_DEFAULT "/etc/vecfs.conf"
 

@@ -20,7 +20,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/errlog.h"
-#include "daemon/timeslice.h"
+#include "base/timeslice.h"
 
 #define STOP_NS        (5ull * 1000000000)
 #define STACK_BYTES    (512u << 10)

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timeslice.h"
 #include "cluster/db_i.h"
 
 #define STEP_SLOTS       256u /* linked per turn */
@@ -98,6 +99,7 @@ static void *worker(void *arg)
 	struct db *db = arg;
 
 	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
+	timeslice_set(TIMESLICE_BACKGROUND_US);
 	vx_lock(&db->index_lock);
 	while (!db->index_stop) {
 		if (db->n_jobs == 0) {

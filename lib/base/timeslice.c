@@ -1,5 +1,5 @@
 /* timeslice.c - sched_setattr(2), which the C library has no call for. */
-#include "daemon/timeslice.h"
+#include "base/timeslice.h"
 
 #include <stdint.h>
 #include <sys/resource.h>
