@@ -42,6 +42,7 @@ struct set {
 	char base_file[1024], query_file[1024]; /* the user's */
 	char dir[512];                          /* base.f32, query.f32, answers, times */
 	enum vx_metric metric;
+	const char *quant; /* codes of vecfs */
 	uint32_t dim;
 	size_t n, nq;
 	const float *base, *query; /* mapped */

@@ -196,13 +196,14 @@ int daemon_start(struct daemon *d, const struct set *s, const char *place, bool 
 	return 0;
 }
 
-static int create(struct daemon *d, const char *coll, enum vx_metric metric, struct vx_err *err)
+static int create(struct daemon *d, const char *coll, const struct set *s, struct vx_err *err)
 {
 	Vecfs__CreateRequest m = VECFS__CREATE_REQUEST__INIT;
 	const Vecfs__Done *done;
 
 	m.name = (char *)(uintptr_t)coll;
-	m.metric = (char *)(uintptr_t)vx_metric_name(metric);
+	m.metric = (char *)(uintptr_t)vx_metric_name(s->metric);
+	m.quant = (char *)(uintptr_t)s->quant;
 	return client_call(d->c, RPC_CREATE, &m.base, &vecfs__done__descriptor, &done, err);
 }
 
@@ -286,7 +287,7 @@ int daemon_ingest(struct daemon *d, const struct set *s, const char *format, str
 	char copy[700];
 	const char *file = s->base_file;
 
-	int rc = create(d, d->coll, s->metric, err);
+	int rc = create(d, d->coll, s, err);
 	if (rc)
 		return rc;
 	bool own = set_is_rows(file, format);
@@ -328,7 +329,7 @@ int daemon_ingest_jsonl(struct daemon *d, const struct set *s, struct vx_err *er
 	codec_writer_free(w);
 	close(fd);
 	if (rc == 0)
-		rc = create(d, name, s->metric, err);
+		rc = create(d, name, s, err);
 	if (rc == 0) {
 		rc = put(d, name, path, NULL, &d->jsonl_put_s, &d->jsonl_ready_s, NULL, err);
 		drop(d, name);

@@ -191,8 +191,8 @@ int engine_spawn(struct engine *e, const char *name, struct set *s, struct vx_er
 	e->from = fdopen(from[0], "r");
 	if (!e->to || !e->from)
 		return vx_err_set(err, -ENOMEM, "fdopen: %s", strerror(errno));
-	return ask(e, line, err, "load %s %zu %zu %u %s", s->dir, s->n, s->nq, s->dim,
-		vx_metric_name(s->metric));
+	return ask(e, line, err, "load %s %zu %zu %u %s %s", s->dir, s->n, s->nq, s->dim,
+		vx_metric_name(s->metric), s->quant);
 }
 
 int engine_build(struct engine *e, size_t n, unsigned threads, struct vx_err *err)

@@ -42,6 +42,18 @@ int daemon_ask(struct client *c, const struct daemon *d, const struct set *s, si
 	return client_query(c, &m, ret, err);
 }
 
+/* Ends an answer of 'n' rows, and the time that it took since *t. */
+static void close_answer(uint32_t *rows, uint32_t n, double *us, size_t i, uint64_t *t)
+{
+	while (n < BENCH_K)
+		rows[n++] = BENCH_NO_ROW;
+	if (us) {
+		uint64_t now = clock_mono_ns();
+		us[i] = (double)(now - *t) / 1e3;
+		*t = now;
+	}
+}
+
 static int socket_search(
 	struct engine *e, unsigned ef, double *us, double *ret_s, struct vx_err *err)
 {
@@ -56,13 +68,7 @@ static int socket_search(
 			return rc;
 		while (j < BENCH_K && rpc_rows_next(&a.hits, &rec))
 			rows[j++] = row_of(rec.id, rec.id_len);
-		while (j < BENCH_K)
-			rows[j++] = BENCH_NO_ROW;
-		if (us) {
-			uint64_t now = clock_mono_ns();
-			us[i] = (double)(now - t) / 1e3;
-			t = now;
-		}
+		close_answer(rows, j, us, i, &t);
 	}
 	*ret_s = (double)(clock_mono_ns() - t0) / 1e9;
 	return 0;
@@ -124,13 +130,7 @@ static int mount_search(
 			rows[j++] = row_of(p, (size_t)(nl - p));
 			p = nl + 1;
 		}
-		while (j < BENCH_K)
-			rows[j++] = BENCH_NO_ROW;
-		if (us) {
-			uint64_t now = clock_mono_ns();
-			us[i] = (double)(now - t) / 1e3;
-			t = now;
-		}
+		close_answer(rows, j, us, i, &t);
 	}
 	*ret_s = (double)(clock_mono_ns() - t0) / 1e9;
 	return 0;

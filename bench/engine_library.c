@@ -26,6 +26,7 @@ struct library {
 	size_t n; /* rows in it */
 	uint32_t *answers;
 	double *times;
+	char quant[16];
 };
 
 static const float *vector(void *ctx, uint32_t slot)
@@ -111,8 +112,8 @@ static const char *load(struct library *l, const char *args)
 {
 	char metric[16];
 
-	if (sscanf(args, "%511s %zu %zu %u %15s", l->s.dir, &l->s.n, &l->s.nq, &l->s.dim, metric) !=
-			5 ||
+	if (sscanf(args, "%511s %zu %zu %u %15s %15s", l->s.dir, &l->s.n, &l->s.nq, &l->s.dim,
+		    metric, l->quant) != 6 ||
 		vx_metric_parse(metric, &l->s.metric))
 		return "bad load";
 	l->s.base = map(l->s.dir, "base.f32", l->s.n * l->s.dim * sizeof(float), false);
@@ -124,7 +125,7 @@ static const char *load(struct library *l, const char *args)
 
 static const char *build(struct library *l, const char *args, FILE *out)
 {
-	struct index_params p = {.metric = l->s.metric, .dim = l->s.dim};
+	struct index_params p = {.metric = l->s.metric, .dim = l->s.dim, .quant = l->quant};
 	struct index_host host = {.vector = vector, .ctx = l};
 	struct index_stats st;
 	pthread_t t[THREADS_MAX];

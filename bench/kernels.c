@@ -267,22 +267,25 @@ static size_t row_bytes(enum kind kind, size_t dim)
 }
 
 /* Kernels in one loop each, so that nothing but the call stands between two distances. */
-#define EACH(fn, rtype)                                                                            \
-	for (size_t i = 0; i < count; i++)                                                         \
-	sum += (double)k->fn((const rtype *)rows[i], q, dim)
-#define EACH_F(fn, rtype)                                                                          \
-	for (size_t i = 0; i < count; i++)                                                         \
-	sum += (double)k->fn(q, (const rtype *)rows[i], dim)
-#define CHAIN(call)                                                                                \
-	for (size_t i = 0; i < count; i++) {                                                       \
-		const void *row = (const uint8_t *)rows[i] + dep;                                  \
-		double d = (double)(call);                                                         \
-		sum += d;                                                                          \
-		dep = (size_t)(int64_t)d & zero;                                                   \
-	}
-#define GROUPS(fn, rtype, out)                                                                     \
-	for (size_t i = 0; i + PER_CALL <= count; i += PER_CALL)                                   \
-	k->fn(q, dim, (const rtype *const *)rows + i, PER_CALL, out)
+#define DISTANCE(kind, rtype, out, fn, call)                                                       \
+	case kind * 4 + ONE:                                                                       \
+		for (size_t i = 0; i < count; i++) {                                               \
+			const rtype *row = rows[i];                                                \
+			sum += (double)(call);                                                     \
+		}                                                                                  \
+		break;                                                                             \
+	case kind * 4 + SERIAL:                                                                    \
+		for (size_t i = 0; i < count; i++) {                                               \
+			const rtype *row = (const void *)((const uint8_t *)rows[i] + dep);         \
+			double d = (double)(call);                                                 \
+			sum += d;                                                                  \
+			dep = (size_t)(int64_t)d & zero;                                           \
+		}                                                                                  \
+		break;                                                                             \
+	case kind * 4 + MANY:                                                                      \
+		for (size_t i = 0; i + PER_CALL <= count; i += PER_CALL)                           \
+			k->fn##_many(q, dim, (const rtype *const *)rows + i, PER_CALL, out);       \
+		break;
 
 static double run(const struct simd_kernels *k, enum kind kind, enum mode mode, const void *q,
 	size_t dim, const void *const *rows, size_t count)
@@ -296,69 +299,13 @@ static double run(const struct simd_kernels *k, enum kind kind, enum mode mode, 
 	if (kind == HAMMING || kind == U1U4)
 		dim = SIMD_U1_BYTES(dim);
 	switch (kind * 4 + (mode == AHEAD ? MANY : mode)) {
-	case L2_F32 * 4 + ONE:
-		EACH_F(l2_f32, float);
-		break;
-	case L2_F32 * 4 + SERIAL:
-		CHAIN(k->l2_f32(q, row, dim));
-		break;
-	case L2_F32 * 4 + MANY:
-		GROUPS(l2_f32_many, float, f);
-		break;
-	case DOT_F32 * 4 + ONE:
-		EACH_F(dot_f32, float);
-		break;
-	case DOT_F32 * 4 + SERIAL:
-		CHAIN(k->dot_f32(q, row, dim));
-		break;
-	case DOT_F32 * 4 + MANY:
-		GROUPS(dot_f32_many, float, f);
-		break;
-	case L2_F16 * 4 + ONE:
-		EACH_F(l2_f16, uint16_t);
-		break;
-	case L2_F16 * 4 + SERIAL:
-		CHAIN(k->l2_f16(q, row, dim));
-		break;
-	case L2_F16 * 4 + MANY:
-		GROUPS(l2_f16_many, uint16_t, f);
-		break;
-	case U8I8 * 4 + ONE:
-		EACH(dot_u8i8, uint8_t);
-		break;
-	case U8I8 * 4 + SERIAL:
-		CHAIN(k->dot_u8i8(row, q, dim));
-		break;
-	case U8I8 * 4 + MANY:
-		GROUPS(dot_u8i8_many, uint8_t, n);
-		break;
-	case U4I8 * 4 + ONE:
-		EACH(dot_u4i8, uint8_t);
-		break;
-	case U4I8 * 4 + SERIAL:
-		CHAIN(k->dot_u4i8(row, q, dim));
-		break;
-	case U4I8 * 4 + MANY:
-		GROUPS(dot_u4i8_many, uint8_t, n);
-		break;
-	case HAMMING * 4 + ONE:
-		EACH(hamming, uint8_t);
-		break;
-	case HAMMING * 4 + SERIAL:
-		CHAIN(k->hamming(row, q, dim));
-		break;
-	case HAMMING * 4 + MANY:
-		GROUPS(hamming_many, uint8_t, n);
-		break;
-	case U1U4 * 4 + ONE:
-		EACH(dot_u1u4, uint8_t);
-		break;
-	case U1U4 * 4 + SERIAL:
-		CHAIN(k->dot_u1u4(row, q, dim));
-		break;
-	case U1U4 * 4 + MANY:
-		GROUPS(dot_u1u4_many, uint8_t, n);
-		break;
+		DISTANCE(L2_F32, float, f, l2_f32, k->l2_f32(q, row, dim))
+		DISTANCE(DOT_F32, float, f, dot_f32, k->dot_f32(q, row, dim))
+		DISTANCE(L2_F16, uint16_t, f, l2_f16, k->l2_f16(q, row, dim))
+		DISTANCE(U8I8, uint8_t, n, dot_u8i8, k->dot_u8i8(row, q, dim))
+		DISTANCE(U4I8, uint8_t, n, dot_u4i8, k->dot_u4i8(row, q, dim))
+		DISTANCE(HAMMING, uint8_t, n, hamming, k->hamming(row, q, dim))
+		DISTANCE(U1U4, uint8_t, n, dot_u1u4, k->dot_u1u4(row, q, dim))
 	}
 	t = now_ns() - t;
 	b.sink += sum;
@@ -440,7 +387,6 @@ static void measure_vectors(const struct simd_kernels *k, size_t dim)
 	static float x[DIM_MAX], y[DIM_MAX], sign[DIM_MAX];
 	static uint16_t h[DIM_MAX];
 	static uint8_t codes[DIM_MAX], packed[DIM_MAX];
-	const float *m = (const void *)b.big;
 	size_t pow2 = (size_t)1 << (63 - __builtin_clzll((unsigned long long)dim));
 	int32_t sum;
 
@@ -448,9 +394,6 @@ static void measure_vectors(const struct simd_kernels *k, size_t dim)
 		x[i] = (float)(next_random() % 2001) / 1000.0f - 1.0f;
 		sign[i] = next_random() & 1 ? 1.0f : -1.0f;
 	}
-	TIMED("matvec_f32", dim, "call", 20, simd_matvec_f32(k, m, dim, dim, x, y));
-	TIMED("matvec_f16", dim, "call", 20,
-		simd_matvec_f16(k, (const uint16_t *)(const void *)m, dim, dim, x, y));
 	memcpy(y, x, sizeof y);
 	TIMED("hadamard_f32", pow2, "call", 200, k->hadamard_f32(y, sign, pow2));
 	TIMED("quantise_f32", dim, "call", 200,

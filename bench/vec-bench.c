@@ -26,12 +26,14 @@
 #include <unistd.h>
 
 #include "cli/cli_client.h"
+#include "index/codes.h"
 
 #define GROWTH_FROM   10000u
 #define GROWTH_ROUNDS 3u
 #define JSONL_BYTES   (512u << 20) /* of float32: larger bases are not written out as text */
 
-static const char *base_path, *query_path, *truth_path, *metric = "l2", *format, *only, *daemon_at;
+static const char *base_path, *query_path, *truth_path, *metric = "l2", *quant = "sq8", *format,
+							*only, *daemon_at;
 static const char *json_path, *plots_dir, *set_name, *cache_dir;
 static const char *make_out, *query_out, *truth_out, *kind = "sift";
 static uint32_t rounds = 5, threads, queries_max, make_dim;
@@ -46,6 +48,7 @@ static const struct cli_opt opts[] = {
 		"true neighbours, .ivecs (default: computed by exact search)"},
 	{"format", 'F', CLI_STR, &format, "FORMAT", 0, 0, "of both files (default: by suffix)"},
 	{"metric", 'm', CLI_STR, &metric, "METRIC", 0, 0, "l2 (default), cosine or ip"},
+	{"quant", 0, CLI_STR, &quant, "KIND", 0, 0, "of vecfs: sq8 (default), sq4, sq1 or none"},
 	{"queries", 'n', CLI_U32, &queries_max, "N", 1, QUERIES_MAX,
 		"ask at most N of the queries"},
 	{"name", 0, CLI_STR, &set_name, "NAME", 0, 0, "of the set, in tables and file names"},
@@ -361,6 +364,7 @@ static int work(const char *dir, enum vx_metric m)
 	if (!threads)
 		threads = (uint32_t)VX_MIN(VX_MAX(cores, 1L), (long)THREADS_MAX);
 	run->set.metric = m;
+	run->set.quant = quant;
 	snprintf(run->set.dir, sizeof run->set.dir, "%s", dir);
 	name_set(&run->set);
 	run->r.set = &run->set;
@@ -484,6 +488,8 @@ int main(int argc, char **argv)
 		cli_usage("--base and --query are needed");
 	if (vx_metric_parse(metric, &m))
 		cli_usage("--metric: '%s' is none of cosine, l2, ip", metric);
+	if (quant_find(quant) < 0)
+		cli_usage("--quant: '%s' is none of sq8, sq4, sq1, none", quant);
 	if (!(seconds > 0) || seconds > 3600)
 		cli_usage("--seconds: more than 0 and at most 3600");
 	cli_check_format("-F", format);

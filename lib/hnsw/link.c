@@ -250,8 +250,8 @@ bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot)
 	}
 	scratch_forget(sc);
 	sc->visited[slot] = sc->epoch;
-	/* Reach for the neighbours that a row can take: a third fewer distances than keeping
-	 * ef_construction candidates for all, for the same graph. */
+	/* Reach for as many neighbours as a row can take: fewer distances than keeping
+	 * ef_construction candidates for all, for as good a graph. */
 	sc->adapt = h->m0;
 	(void)hnsw_search_base(
 		ix, sc, upper_at(h, at)->slot, d, h->efc, NULL, 0, &n, &gave_up, &st);

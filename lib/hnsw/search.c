@@ -20,7 +20,6 @@
 
 #define STOP_EVERY_HOPS 64u
 #define HIDDEN_PER_EF   16u
-#define SHARE_SAMPLES   16u
 #define POOL_MAX        65536u
 
 /* A node may be newer than the scratch: it is then merely visited twice. */
@@ -177,8 +176,7 @@ struct reach {
 /* An effort of 'ef' for k neighbours.  A candidate is worth expanding while it is not farther than
  * the k-th nearest found by a factor: Al-Jazzazi et al., "Distance adaptive beam search for
  * provably accurate graph-based nearest neighbor search", 2025.  Easy questions end early and hard ones
- * go on; for the same mean recall that saves a tenth at .95 and a third at .999 against keeping ef
- * candidates for all.  The factor grows by the logarithm of ef such that both
+ * go on: the same mean recall for fewer distances, the more so the higher it is.  The factor grows by the logarithm of ef such that both
  * reach about the same recall.  Inner products have no factors. */
 #define SLACK_PER_DOUBLING 0.055f
 
@@ -244,18 +242,12 @@ static uint32_t keep_visible(const struct index *ix, const struct index_query *q
 	return kept;
 }
 
-/* A pool's capacity at the start of a question: as if over the share of visible slots among a few
- * fixed ones, which stay in the cache. */
+/* A pool's capacity at the start of a question: as if over the share of visible slots. */
 static uint32_t first_cap(const struct index *ix, const struct scratch *sc,
 	const struct index_query *q, uint32_t cap, uint32_t limit)
 {
-	uint32_t seen = 0;
-
-	for (uint32_t i = 1; i <= SHARE_SAMPLES; i++) {
-		uint32_t slot = (uint32_t)((uint64_t)(i * 0x9e3779b1u) * limit >> 32);
-		seen += ix_visible(ix, q, slot);
-	}
-	uint64_t want = (uint64_t)cap * (SHARE_SAMPLES + 1) / (seen + 1);
+	uint32_t seen = ix_visible_sample(ix, q, limit);
+	uint64_t want = (uint64_t)cap * (IX_SAMPLES + 1) / (seen + 1);
 	return (uint32_t)VX_MAX(cap, VX_MIN(want, (uint64_t)sc->pool_cap));
 }
 

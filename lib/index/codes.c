@@ -473,22 +473,16 @@ void probe_block(const struct codes *c, const struct probe *p, const struct code
 }
 
 static void head_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
-	uint32_t n, const uint8_t **rows, int32_t *dots, float *ret)
+	uint32_t n, int32_t *dots, float *ret)
 {
-	float scale[BATCH], norm[BATCH], dot[BATCH];
+	struct code_block b;
 
-	for (uint32_t i = 0; i < n; i++) {
-		rows[i] = codes_head(c, slots[i]);
+	for (uint32_t i = 0; i < n; i++)
 		__builtin_prefetch(codes_aux(c, slots[i]), 0, 3);
+	for (uint32_t i = 0; i < n; i += b.n) {
+		codes_block(c, slots + i, VX_MIN(CODES_BLOCK, n - i), &b);
+		probe_block(c, p, &b, dots, ret + i);
 	}
-	c->k->dot_u4i8_many(p->q8, c->width, rows, n, dots);
-	for (uint32_t i = 0; i < n; i++) {
-		struct code_aux a = *codes_aux(c, slots[i]);
-		scale[i] = decode_scale(a.scale);
-		norm[i] = a.head;
-		dot[i] = head_dot(dots[i], p->sum);
-	}
-	finish(p, scale, norm, dot, n, ret);
 }
 
 static void full_distances(const struct codes *c, const struct probe *p, const uint32_t *slots,
@@ -533,7 +527,7 @@ void probe_distances(const struct codes *c, const struct probe *p, const uint32_
 		else if (p->full && c->tail > 0)
 			full_distances(c, p, slots + i, m, rows, dots, ret + i);
 		else
-			head_distances(c, p, slots + i, m, rows, dots, ret + i);
+			head_distances(c, p, slots + i, m, dots, ret + i);
 	}
 }
 

@@ -476,20 +476,11 @@ static int search_codes(struct index *ix, const struct index_query *q, struct sc
 	}
 }
 
-#define FEW_SAMPLES 16u
-
-/* Whether a filter leaves less than three in four, going by a few slots that stay in the cache.
- * Only where the kind tells these questions apart. */
+/* Whether a filter leaves less than three in four.  Only where the kind tells these questions apart. */
 static bool is_filtered(const struct index *ix, const struct index_query *q)
 {
-	uint32_t seen = 0;
-
-	if (!q->visible || ix->p.metric != VX_IP)
-		return false;
-	for (uint32_t i = 1; i <= FEW_SAMPLES; i++)
-		seen += ix_visible(
-			ix, q, (uint32_t)((uint64_t)(i * 0x9e3779b1u) * q->nslots >> 32));
-	return seen < FEW_SAMPLES * 3 / 4;
+	return q->visible && ix->p.metric == VX_IP &&
+	       ix_visible_sample(ix, q, q->nslots) < IX_SAMPLES * 3 / 4;
 }
 
 /* How a question is to be answered: its ef when it has one, else by its recall. */

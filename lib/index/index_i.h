@@ -27,8 +27,6 @@ struct index_ops {
 	/* Fills ix->impl and says how many bytes a slot's row of links takes. */
 	int (*init)(struct index *ix, uint32_t *ret_extra);
 	void (*release)(struct index *ix);
-	/* What has to be learned from data before slots are linked; NULL: nothing. */
-	int (*train)(struct index *ix);
 	/* Links one slot.  'sc' is the caller's scratch.  Never fails: what cannot be had
 	 * (memory for an upper layer) is done without.  false: the slot was skipped. */
 	bool (*insert)(struct index *ix, struct scratch *sc, uint32_t slot);
@@ -118,7 +116,7 @@ static inline uint32_t pool_min(const struct codes *c, uint32_t k)
 }
 
 /* What a walk of breadth 'ef' keeps in any case, beyond what it expanded: with one bit a vector looked at
- * is better spent than a hop.  Measured: 2 is best, 4 and 1 lose a tenth. */
+ * is better spent than a hop. */
 static inline uint32_t pool_keep(const struct codes *c, uint32_t ef)
 {
 	return c->quant == QUANT_SQ1 ? 2 * VX_MIN(ef, VX_SLOTS_MAX / 2) : 0;
@@ -143,6 +141,20 @@ static inline bool ix_visible(const struct index *ix, const struct index_query *
 	if (slot + 1 == q->skip)
 		return false;
 	return !q->visible || q->visible(q->visible_ctx, slot);
+}
+
+#define IX_SAMPLES 16u
+
+/* How many of IX_SAMPLES slots below 'limit' are visible: always the same ones, which stay in the
+ * cache. */
+static inline uint32_t ix_visible_sample(
+	const struct index *ix, const struct index_query *q, uint32_t limit)
+{
+	uint32_t seen = 0;
+
+	for (uint32_t i = 1; i <= IX_SAMPLES; i++)
+		seen += ix_visible(ix, q, (uint32_t)((uint64_t)(i * 0x9e3779b1u) * limit >> 32));
+	return seen;
 }
 
 /* --- scratch: what one search or insert needs, from a pool of the process ----- */

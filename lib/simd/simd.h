@@ -19,9 +19,8 @@
  *  - one to one,
  *  - "_many": one question against 'count' rows anywhere (an array of pointers): the lines of
  *    later rows are fetched while earlier ones are computed,
- *  - "_block": many questions against consecutive rows, in registers and caches like a matrix
- *    product (which it is: a rotation of a batch of vectors is their _block dot product with the
- *    rows of the matrix, see simd_matvec_f32()).
+ *  - "_block": many questions against consecutive rows, in registers and caches like the matrix
+ *    product that it is.
  *
  * No kernel reads or writes past its operands' last element or needs their alignment (codes run
  * fastest when 64-byte aligned); n and counts may be 0.  No state, no locks: any thread.
@@ -146,34 +145,6 @@ struct simd_kernels {
 	 * sqrt(n), and 2 n * 2^-149, of the true one. */
 	void (*hadamard_f32)(float *v, const float *sign, size_t n);
 };
-
-/* ret = M x for a dense matrix of n_out consecutive rows of n_in: float32 or half storage.
- * Many vectors at once are _block calls with the vectors as questions. */
-static inline void simd_matvec_f32(const struct simd_kernels *k, const float *m, size_t n_out,
-	size_t n_in, const float *x, float *ret)
-{
-	const struct simd_block b = {.n = n_in,
-		.nq = 1,
-		.q_stride = n_in,
-		.nrows = n_out,
-		.row_stride = n_in,
-		.ret_stride = n_out};
-
-	k->dot_f32_block(&b, x, m, ret);
-}
-
-static inline void simd_matvec_f16(const struct simd_kernels *k, const uint16_t *m, size_t n_out,
-	size_t n_in, const float *x, float *ret)
-{
-	const struct simd_block b = {.n = n_in,
-		.nq = 1,
-		.q_stride = n_in,
-		.nrows = n_out,
-		.row_stride = n_in,
-		.ret_stride = n_out};
-
-	k->dot_f16_block(&b, x, m, ret);
-}
 
 /* The table in use; never NULL. */
 const struct simd_kernels *simd_active(void);

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "base/bytes.h"
+#include "base/hash.h"
 #include "fixture.h"
 
 static struct points p;
@@ -64,6 +66,66 @@ static void check_same_answers(struct index *a, struct index *b)
 		assert_int_equal(n, m);
 		assert_memory_equal(x, y, n * sizeof *x);
 	}
+}
+
+static void change_header(size_t at, uint32_t value)
+{
+	uint8_t h[128];
+	int fd = open(path, O_RDWR);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, h, sizeof h, 0), sizeof h);
+	put_le32(h + at, value);
+	put_le64(h + 120, hash_xxh3(h, 120, 0));
+	assert_int_equal(pwrite(fd, h, sizeof h, 0), sizeof h);
+	close(fd);
+}
+
+static void expect_refused(void)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct index_tag got;
+	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
+
+	assert_int_equal(index_load(ix, disk_real(), path, &got, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "does not fit its header"));
+	assert_int_equal(index_appended(ix), 0);
+	/* Still fresh: it takes vectors as if nothing had been tried. */
+	points_append(&p, ix, 0, 600);
+	assert_int_equal(index_appended(ix), 600);
+	index_free(ix);
+}
+
+/* Too few slots for codes: they come back without, and the centre is learned when there are enough. */
+static void index_without_a_centre_comes_back_without(void **state)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct index_tag got;
+
+	(void)state;
+	struct index *a = points_index(&p, VX_L2, NULL, NULL);
+	struct index *b = points_index(&p, VX_L2, NULL, NULL);
+	points_append(&p, a, 0, 300);
+	save(a);
+	assert_int_equal(index_load(b, disk_real(), path, &got, &err), 0);
+	check_same_answers(a, b);
+	points_append(&p, a, 300, 2000);
+	points_append(&p, b, 300, 2000);
+	points_link(a, 1);
+	points_link(b, 1);
+	check_same_answers(a, b);
+	index_free(b);
+	/* What cannot be: many slots and no centre, and flags that are none. */
+	save(a);
+	change_header(104, 0);
+	expect_refused();
+	save(a);
+	change_header(104, 2);
+	expect_refused();
+	save(a);
+	change_header(108, 7);
+	expect_refused();
+	index_free(a);
 }
 
 static void loaded_index_answers_like_the_saved_one(void **state)
@@ -275,6 +337,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(loaded_index_answers_like_the_saved_one),
+		cmocka_unit_test(index_without_a_centre_comes_back_without),
 		cmocka_unit_test(every_flipped_byte_is_noticed),
 		cmocka_unit_test(every_other_length_is_noticed),
 		cmocka_unit_test(other_parameters_are_stale),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "index/index_i.h"
 
 static struct points small, wide; /* 5,000 x 64 and 2,000 x 200 */
 static const enum vx_metric metrics[] = {VX_COSINE, VX_L2, VX_IP};
@@ -360,6 +361,42 @@ static void unreadable_vectors_are_left_out(void **state)
 	free(damaged);
 }
 
+/* The centre is learned, and everything encoded, when there are enough slots: those that have become
+ * unreadable by then are left out, and the rest is found. */
+static void slots_unreadable_before_the_centre_are_left_out(void **state)
+{
+	bool *damaged = calloc(small.n, sizeof *damaged);
+	struct index_hit hits[10];
+	uint32_t n;
+
+	(void)state;
+	for (uint32_t s = 0; s < 400; s += 7)
+		damaged[s] = true;
+	struct index *ix = points_index(&small, VX_L2, NULL, NULL);
+	points_append(&small, ix, 0, 400);
+	assert_int_equal(ix->trained, 0);
+	assert_int_equal(index_link(ix, 1000), 0);
+	small.damaged = damaged;
+	points_append(&small, ix, 400, 1000);
+	assert_int_equal(ix->trained, 1);
+	points_link(ix, 1);
+	for (uint32_t s = 0; s < 1000; s++) {
+		struct index_query q = {.vec = small.vec + (size_t)s * small.dim,
+			.k = 10,
+			.ef = 200,
+			.nslots = 1000};
+		assert_int_equal(index_search(ix, &q, hits, &n, NULL), 0);
+		assert_int_equal(n, 10);
+		for (uint32_t i = 0; i < n; i++)
+			assert_false(damaged[hits[i].slot]);
+		if (!damaged[s])
+			assert_int_equal(hits[0].slot, s);
+	}
+	small.damaged = NULL;
+	index_free(ix);
+	free(damaged);
+}
+
 static void forgotten_slots_are_never_returned(void **state)
 {
 	struct index_hit hits[10];
@@ -528,6 +565,7 @@ int main(void)
 		cmocka_unit_test(exact_search_equals_the_oracle),
 		cmocka_unit_test(ties_are_ordered_by_slot),
 		cmocka_unit_test(unreadable_vectors_are_left_out),
+		cmocka_unit_test(slots_unreadable_before_the_centre_are_left_out),
 		cmocka_unit_test(forgotten_slots_are_never_returned),
 		cmocka_unit_test(stopped_search_says_so),
 		cmocka_unit_test(strange_vectors_do_no_harm),

@@ -261,32 +261,6 @@ static void blocks_larger_than_a_cache_are_right(void **state)
 	check_u8_block(*state, shape(1025, 14, 139, 1), 3);
 }
 
-static void a_matrix_times_a_vector_is_a_row_of_dot_products(void **state)
-{
-	struct fixture *f = *state;
-	float got[67];
-
-	for (size_t n = 1; n <= 67; n++) {
-		size_t out = 1 + n * 7 % 67;
-		float *m = place_floats(f, 0, out * n, 0), *x = place_floats(f, 1, n, 0);
-		uint16_t *h = place_halves(f, 2, out * n, 0);
-		fill_floats(m, out * n, 0);
-		fill_floats(x, n, 0);
-		FOR_TABLES(k)
-		{
-			simd_matvec_f32(k, m, out, n, x, got);
-			for (size_t i = 0; i < out; i++)
-				check_sum("matvec", k, n, got[i], true_dot(m + i * n, x, n));
-			/* The matrix becomes what the halves hold. */
-			k->f32_to_f16(m, out * n, h);
-			k->f16_to_f32(h, out * n, m);
-			simd_matvec_f16(k, h, out, n, x, got);
-			for (size_t i = 0; i < out; i++)
-				check_sum("matvec_f16", k, n, got[i], true_dot(m + i * n, x, n));
-		}
-	}
-}
-
 /* One value that is not finite, anywhere, is never lost. */
 static void what_is_not_finite_stays_so(void **state)
 {
@@ -313,8 +287,6 @@ static void what_is_not_finite_stays_so(void **state)
 			k->l2_f32_many(a, n, rows, 3, got);
 			assert_true(!isfinite(got[0]));
 			assert_true(!isfinite(got[2]));
-			simd_matvec_f32(k, b, 1, n, a, got);
-			assert_true(!isfinite(got[0]));
 			h[0] = 0x7c00;
 			assert_true(!isfinite(k->l2_f16(b, h, n)));
 			table_at(0)->f32_to_f16(b, 1, h);
@@ -331,7 +303,6 @@ int main(void)
 		cmocka_unit_test(blocks_are_right_for_every_length),
 		cmocka_unit_test(blocks_are_right_for_every_edge),
 		cmocka_unit_test(blocks_larger_than_a_cache_are_right),
-		cmocka_unit_test(a_matrix_times_a_vector_is_a_row_of_dot_products),
 		cmocka_unit_test(what_is_not_finite_stays_so),
 	};
 
