@@ -142,14 +142,14 @@ static void die(const char *what, uint32_t group, uint64_t index, int rc, struct
 	abort();
 }
 
-static void answer(struct db *db, const struct apply_item *it, int status, uint32_t cid,
-	const struct apply_result *res)
+static void answer(struct db *db, uint32_t group, const struct apply_item *it, int status,
+	uint32_t cid, const struct apply_result *res)
 {
 	struct entry_reader rd;
 
 	if (entry_open(&rd, it->data, it->len))
 		return;
-	struct ticket *t = propose_take(db, rd.h.origin, rd.h.seq);
+	struct ticket *t = propose_take(db, group, rd.h.origin, rd.h.seq);
 	if (!t)
 		return;
 	t->status = status;
@@ -186,7 +186,7 @@ static size_t apply_shard(
 	else if (!want_of_room(*ret_rc))
 		die("applying to the store", g->group, items[done]->index, *ret_rc, &err);
 	for (size_t i = 0; i < done; i++)
-		answer(db, items[i], reqs[i].result.status, 0, &reqs[i].result);
+		answer(db, g->group, items[i], reqs[i].result.status, 0, &reqs[i].result);
 	return done;
 }
 
@@ -203,7 +203,7 @@ static size_t apply_meta(
 			return i;
 		if (*ret_rc)
 			die("applying to the catalog", g->group, items[i]->index, *ret_rc, NULL);
-		answer(db, items[i], status, cid, NULL);
+		answer(db, g->group, items[i], status, cid, NULL);
 	}
 	*ret_rc = 0;
 	return n;
@@ -243,14 +243,14 @@ static bool stall(struct db *db, struct apply_group *g)
 }
 
 /* The log has them and the next start applies them; whoever waits cannot be told more than that. */
-static void abandon(struct db *db, struct apply_item *list)
+static void abandon(struct db *db, uint32_t group, struct apply_item *list)
 {
 	while (list) {
 		struct apply_item *it = list;
 
 		list = it->next;
 		if (it->len)
-			answer(db, it, -ETIMEDOUT, 0, NULL);
+			answer(db, group, it, -ETIMEDOUT, 0, NULL);
 		free(it);
 	}
 }
@@ -288,7 +288,7 @@ static void run_group(struct db *db, struct apply_group *g, struct apply_item *l
 		if (rc && !stall(db, g))
 			break;
 	}
-	abandon(db, list);
+	abandon(db, g->group, list);
 }
 
 static void *worker(void *arg)
@@ -315,7 +315,7 @@ static void *worker(void *arg)
 			g->tail = &g->head;
 			vx_unlock(&db->apply_lock);
 			if (abandoned)
-				abandon(db, list);
+				abandon(db, g->group, list);
 			else
 				run_group(db, g, list);
 			vx_lock(&db->apply_lock);

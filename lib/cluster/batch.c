@@ -22,6 +22,7 @@ struct batch {
 	uint32_t dim;   /* of its records; 0: none yet */
 	uint32_t count, duplicates;
 	bool deletes_only;
+	uint64_t origin, seq; /* what its owner calls it; 0: nothing */
 	struct part *parts;
 	uint32_t n_parts;
 	/* Open addressing over hash_id of the ids put so far: counts duplicates.  0 is "empty". */
@@ -59,6 +60,7 @@ void batch_reset(struct batch *b)
 		b->parts[i].count = 0;
 	}
 	b->count = b->duplicates = b->n_seen = b->dim = 0;
+	b->origin = b->seq = 0;
 	b->deletes_only = true;
 	if (b->seen)
 		memset(b->seen, 0, b->seen_cap * sizeof *b->seen);
@@ -74,6 +76,12 @@ void batch_free(struct batch *b)
 	free(b->parts);
 	free(b->seen);
 	free(b);
+}
+
+void batch_name(struct batch *b, uint64_t origin, uint64_t seq)
+{
+	b->origin = origin;
+	b->seq = seq;
 }
 
 size_t batch_count(const struct batch *b)
@@ -382,6 +390,8 @@ int batch_submit(struct batch *b, batch_done_fn *done, void *arg, struct vx_err 
 		p->entry = (struct buf)BUF_INIT; /* libraft frees it: its heap is malloc's */
 		op->tickets[k].done = on_ticket;
 		op->tickets[k].arg = op;
+		op->tickets[k].origin = b->origin;
+		op->tickets[k].seq = b->seq;
 		/* The last ticket may complete, and free 'op' and 'b', before propose returns. */
 		propose(db, SHARD_GROUP0 + p->shard, &op->tickets[k++], e.data, e.len);
 	}

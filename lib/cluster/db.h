@@ -136,6 +136,12 @@ VX_MUST_CHECK
 int batch_insert(struct batch *b, const struct vx_record *rec, struct vx_err *err);
 VX_MUST_CHECK
 int batch_delete(struct batch *b, const char *id, size_t len, struct vx_err *err);
+/* A batch whose owner may have to repeat it -- a request that comes again because nobody knows how far it
+ * got -- has a name of its own, origin not 0: a batch of the same name that was applied before, in this run
+ * or an earlier one, is not applied again but answered with the result of the first time.  Names are remembered
+ * for some thousand later batches of the collection.  Only one of a name may be under way; batch_reset
+ * and batch_commit forget it. */
+void batch_name(struct batch *b, uint64_t origin, uint64_t seq);
 size_t batch_count(const struct batch *b);
 size_t batch_bytes(const struct batch *b);
 /* True once it should be sent (VX_BATCH_BYTES_MAX). */

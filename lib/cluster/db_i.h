@@ -92,7 +92,7 @@ struct ticket {
 	struct repl_proposal p;
 	struct db *db;
 	uint32_t group;
-	uint64_t seq;
+	uint64_t origin, seq;     /* its name; origin 0 before propose(): one of this run's */
 	struct ticket *hash_next; /* guarded by db->ticket_lock */
 	atomic_int holds;         /* reactor, result */
 
@@ -235,7 +235,7 @@ void propose(struct db *db, uint32_t group, struct ticket *t, void *entry, size_
 /* The same, waiting.  Returns the status. */
 int propose_wait(struct db *db, uint32_t group, struct ticket *t, void *entry, size_t len);
 /* The ticket an applied entry answers, taken out of the table; NULL: none of ours. */
-struct ticket *propose_take(struct db *db, uint64_t origin, uint64_t seq);
+struct ticket *propose_take(struct db *db, uint32_t group, uint64_t origin, uint64_t seq);
 void propose_done(struct ticket *t);
 /* Waits until less than INFLIGHT_BYTES_MAX is under way, then counts 'bytes' in. */
 void inflight_add(struct db *db, size_t bytes);

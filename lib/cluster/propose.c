@@ -1,7 +1,7 @@
 /* propose.c - tickets: from a proposal to its answer.
  *
- * A proposal is named by (origin of this run, sequence); apply workers find the ticket by that name and
- * complete it with the result of applying, so that an answer means "committed and searchable".  When
+ * A proposal is named by (origin, sequence) -- of this run, or what its owner calls it because it may come
+ * again -- in its group; apply workers find the ticket by that name and complete it with the result of applying, so that an answer means "committed and searchable".  When
  * the reactor knows that an entry did not commit it completes the ticket instead.  Whoever takes the
  * ticket out of the table completes it, so it happens once.
  */
@@ -27,20 +27,19 @@ void propose_release(struct db *db)
 	vx_mutex_release(&db->ticket_lock);
 }
 
+/* Names that owners give differ in their upper bits as a rule. */
 static struct ticket **bucket_of(struct db *db, uint64_t seq)
 {
-	return &db->tickets[seq % VX_ARRAY_SIZE(db->tickets)];
+	return &db->tickets[(seq ^ seq >> 20) % VX_ARRAY_SIZE(db->tickets)];
 }
 
-struct ticket *propose_take(struct db *db, uint64_t origin, uint64_t seq)
+struct ticket *propose_take(struct db *db, uint32_t group, uint64_t origin, uint64_t seq)
 {
 	struct ticket *t = NULL;
 
-	if (origin != db->origin)
-		return NULL;
 	vx_lock(&db->ticket_lock);
 	for (struct ticket **p = bucket_of(db, seq); *p; p = &(*p)->hash_next) {
-		if ((*p)->seq == seq) {
+		if ((*p)->seq == seq && (*p)->origin == origin && (*p)->group == group) {
 			t = *p;
 			*p = t->hash_next;
 			break;
@@ -70,7 +69,7 @@ static void on_failed(struct repl_proposal *p, int status)
 	struct ticket *t = VX_CONTAINER_OF(p, struct ticket, p);
 
 	/* Not in the table any more: applied after all, and the worker has the result. */
-	if (propose_take(t->db, t->db->origin, t->seq) == t) {
+	if (propose_take(t->db, t->group, t->origin, t->seq) == t) {
 		t->status = status;
 		propose_done(t);
 	}
@@ -86,7 +85,10 @@ void propose(struct db *db, uint32_t group, struct ticket *t, void *entry, size_
 		.data = entry, .len = len, .failed = on_failed, .committed = on_committed};
 	atomic_init(&t->holds, 2);
 	vx_lock(&db->ticket_lock);
-	t->seq = db->next_seq++;
+	if (t->origin == 0) {
+		t->origin = db->origin;
+		t->seq = db->next_seq++;
+	}
 	uint64_t now = clock_real_ns();
 	if (now <= db->last_time_ns)
 		now = db->last_time_ns + 1;
@@ -94,7 +96,7 @@ void propose(struct db *db, uint32_t group, struct ticket *t, void *entry, size_
 	struct ticket **b = bucket_of(db, t->seq);
 	t->hash_next = *b;
 	*b = t;
-	entry_stamp(entry, now, db->origin, t->seq);
+	entry_stamp(entry, now, t->origin, t->seq);
 	/* Inside the lock so that entries reach the log in the order of their sequence; the queue
 	 * behind it has a higher rank and never blocks. */
 	repl_propose(db->repl, group, &t->p);

@@ -501,6 +501,61 @@ static void cosine_distance_is_never_negative(void **state)
 	coll_put(c);
 }
 
+/* Puts r1 with version 'v' under a name; *ret has the result. */
+static int put_named(
+	struct coll *c, uint64_t v, uint64_t origin, uint64_t seq, struct batch_result *ret)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct batch *b;
+	char meta[32];
+	float vec[6];
+
+	snprintf(meta, sizeof meta, "{\"v\":%llu}", (unsigned long long)v);
+	dt_vec(1, v, 6, vec);
+	const struct vx_record r = {.id = "r1",
+		.id_len = 2,
+		.vec = vec,
+		.dim = 6,
+		.meta = meta,
+		.meta_len = strlen(meta)};
+	assert_ok(batch_new(c, &b));
+	assert_ok(batch_put(b, &r, &err));
+	batch_name(b, origin, seq);
+	int rc = batch_commit(b, ret, &err);
+	batch_free(b);
+	return rc;
+}
+
+/* A written, B over it, A repeated: B stays, and the repeat is told what A was told -- by the daemon that
+ * took A and by one that was started since. */
+static void a_named_batch_is_applied_once_and_answered_as_the_first_time(void **state)
+{
+	struct fixture *f = *state;
+	struct coll *c = dt_create(f->db, "docs", 6, VX_L2, dt_shards());
+	struct batch_result res;
+
+	assert_ok(put_named(c, 1, 7, 100, &res));
+	assert_int_equal(res.inserted, 1);
+	assert_ok(put_named(c, 2, 7, 101, &res));
+	assert_int_equal(res.updated, 1);
+	for (int pass = 0; pass < 2; pass++) {
+		assert_ok(put_named(c, 1, 7, 100, &res));
+		assert_int_equal(res.inserted, 1);
+		assert_int_equal(res.updated, 0);
+		assert_int_equal(dt_version(c, 1, 6), 2);
+		coll_put(c);
+		reopen(f);
+		c = dt_coll(f->db, "docs");
+	}
+	/* Neither the sequence nor the origin alone makes a repeat. */
+	assert_ok(put_named(c, 3, 8, 100, &res));
+	assert_int_equal(dt_version(c, 1, 6), 3);
+	assert_ok(put_named(c, 4, 7, 102, &res));
+	assert_int_equal(dt_version(c, 1, 6), 4);
+	assert_int_equal(coll_count(c), 1);
+	coll_put(c);
+}
+
 static void a_second_opener_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -529,6 +584,7 @@ int main(void)
 		T(bulk_is_indexed_and_recall_is_high),
 		T(ties_by_rounding_do_not_lower_the_measured_recall),
 		T(cosine_distance_is_never_negative),
+		T(a_named_batch_is_applied_once_and_answered_as_the_first_time),
 		T(a_second_opener_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
