@@ -175,6 +175,7 @@ struct client_loop {
 	const struct set *s;
 	unsigned number;
 	uint32_t batch;          /* questions per request */
+	unsigned ef;             /* of questions; 0: the default */
 	unsigned search_percent; /* 100: questions alone */
 	uint64_t until_ns;
 
@@ -224,7 +225,7 @@ static int loop_body(struct client_loop *w, struct client *asks, struct client_p
 
 		if (ask) {
 			at = at + w->batch > w->s->nq ? 0 : at;
-			rc = daemon_ask(asks, w->d, w->s, at, w->batch, 0, &a, &w->err);
+			rc = daemon_ask(asks, w->d, w->s, at, w->batch, w->ef, &a, &w->err);
 			at += w->batch;
 			w->questions += w->batch;
 		} else {
@@ -291,6 +292,8 @@ static int run_loops(struct client_loop *w, unsigned n, double *ret_s, struct vx
 static int measure_batches(struct loads *l, struct engine *library, struct daemon *d,
 	const struct set *s, unsigned rounds, double seconds, struct vx_err *err)
 {
+	/* The same effort for both: what each finds necessary for the default recall differs a little. */
+	unsigned ef = library ? library->ef_default : 0;
 	double lib[ROUNDS_MAX], batch[ROUNDS_MAX], cpu[ROUNDS_MAX], took;
 	int rc = 0;
 
@@ -302,6 +305,7 @@ static int measure_batches(struct loads *l, struct engine *library, struct daemo
 				.s = s,
 				.number = i,
 				.batch = l->batch_size,
+				.ef = ef,
 				.search_percent = 100,
 				.until_ns = clock_mono_ns() + (uint64_t)(seconds * 1e9)};
 		rc = run_loops(w, 2, &took, err);
@@ -309,7 +313,7 @@ static int measure_batches(struct loads *l, struct engine *library, struct daemo
 		cpu[r] = (w[0].cpu_s + w[1].cpu_s) / took;
 		lib[r] = 0;
 		if (rc == 0 && library)
-			rc = engine_parallel(library, 0, l->cores, seconds, &lib[r], err);
+			rc = engine_parallel(library, ef, l->cores, seconds, &lib[r], err);
 	}
 	if (rc)
 		return rc;

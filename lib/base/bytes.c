@@ -10,14 +10,12 @@ void buf_release(struct buf *b)
 	*b = (struct buf)BUF_INIT;
 }
 
-int buf_reserve(struct buf *b, size_t n)
+int buf_grow(struct buf *b, size_t n)
 {
 	size_t need;
 
 	if (vx_add_overflow(b->len, n, &need))
 		return -ENOMEM;
-	if (need <= b->cap)
-		return 0;
 	size_t cap = b->cap ? b->cap : 256;
 	while (cap < need) {
 		if (vx_mul_overflow(cap, 2, &cap))
@@ -28,17 +26,6 @@ int buf_reserve(struct buf *b, size_t n)
 		return -ENOMEM;
 	b->data = p;
 	b->cap = cap;
-	return 0;
-}
-
-int buf_append(struct buf *b, const void *p, size_t n)
-{
-	int rc = buf_reserve(b, n);
-	if (rc)
-		return rc;
-	if (n)
-		memcpy(b->data + b->len, p, n);
-	b->len += n;
 	return 0;
 }
 

@@ -57,12 +57,28 @@ struct buf {
 
 void buf_release(struct buf *b);
 
+/* The slow part of buf_reserve: n does not fit. */
+VX_MUST_CHECK
+int buf_grow(struct buf *b, size_t n);
+
 /* Makes room for 'n' more bytes after 'len'.  -ENOMEM leaves the buffer as it was. */
 VX_MUST_CHECK
-int buf_reserve(struct buf *b, size_t n);
+static inline int buf_reserve(struct buf *b, size_t n)
+{
+	return VX_LIKELY(n <= b->cap - b->len) ? 0 : buf_grow(b, n);
+}
 
 VX_MUST_CHECK
-int buf_append(struct buf *b, const void *p, size_t n);
+static inline int buf_append(struct buf *b, const void *p, size_t n)
+{
+	int rc = buf_reserve(b, n);
+	if (rc)
+		return rc;
+	if (n)
+		memcpy(b->data + b->len, p, n);
+	b->len += n;
+	return 0;
+}
 
 VX_MUST_CHECK
 int buf_printf(struct buf *b, const char *fmt, ...) VX_PRINTF(2, 3);

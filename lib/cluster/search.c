@@ -65,6 +65,43 @@ static int scratch_reserve(struct scratch *s, size_t hits, size_t merged)
 	return 0;
 }
 
+/* The slices of a collection, pinned, with a view of each: for one question or a few in a row, which then do
+ * not meet other threads at locks each time. */
+struct readers {
+	struct slice_reader of[SHARDS_MAX];
+	uint32_t shards[SHARDS_MAX];
+	uint32_t n;
+};
+
+static void readers_close(struct readers *r)
+{
+	for (uint32_t i = 0; i < r->n; i++) {
+		slice_read_end(&r->of[i]);
+		slice_put(r->of[i].sl);
+	}
+}
+
+static int readers_open(struct coll *c, struct readers *ret, struct vx_err *err)
+{
+	int rc = 0;
+
+	ret->n = 0;
+	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
+
+		if (!sl)
+			continue; /* nothing there yet, or an error */
+		rc = slice_read_begin(sl, &ret->of[ret->n], err);
+		if (rc)
+			slice_put(sl);
+		else
+			ret->shards[ret->n++] = c->places[i].shard;
+	}
+	if (rc)
+		readers_close(ret);
+	return rc;
+}
+
 /* The caller's stop and the deadline, as the index polls them. */
 struct stopper {
 	const struct coll_query *q;
@@ -124,15 +161,11 @@ static int fill_hit(struct slice *sl, const struct slice_hit *sh, uint32_t shard
 	struct coll_answer *a, struct coll_hit *h)
 {
 	struct slice_rec r = {.rowid = 0};
-	const char *id, *off = NULL;
-	size_t len;
-	int rc = slice_slot_id(sl, sh->slot, &id, &len);
+	const char *off = NULL;
+	int rc = 0;
 
-	if (rc)
-		return rc;
-	memset(h, 0, sizeof *h);
-	h->distance = sh->distance;
-	h->handle = (uint64_t)shard << HANDLE_SHARD_SHIFT | sh->rowid;
+	*h = (struct coll_hit){.distance = sh->distance,
+		.handle = (uint64_t)shard << HANDLE_SHARD_SHIFT | sh->rowid};
 	if (with & COLL_VEC) { /* first, while the memory is aligned to 4 */
 		const float *v = slice_slot_vector(sl, sh->slot);
 		size_t pad = VX_ALIGN_UP(a->mem.len, 4) - a->mem.len;
@@ -143,9 +176,9 @@ static int fill_hit(struct slice *sl, const struct slice_hit *sh, uint32_t shard
 			rc = append_part(&a->mem, v, h->rec.dim * sizeof *v, &off);
 		h->rec.vec = (const float *)(const void *)off;
 	}
-	h->rec.id_len = len;
+	h->rec.id_len = sh->id_len;
 	if (rc == 0)
-		rc = append_part(&a->mem, id, len, &h->rec.id);
+		rc = append_part(&a->mem, sh->id, sh->id_len, &h->rec.id);
 	if (rc == 0 && (with & (COLL_META | COLL_TEXT))) {
 		/* Replaced since the view: the hit stands, its text is the newer record's. */
 		rc = slice_get_rowid(sl, sh->rowid, with & (COLL_META | COLL_TEXT), &r, NULL);
@@ -169,9 +202,8 @@ static const char *settle(const struct buf *m, const void *off)
 	return off ? (const char *)m->data + ((uintptr_t)off - 1) : NULL;
 }
 
-static int fill_answer(struct slice **slices, const uint32_t *shards, uint32_t k_lists,
-	const struct merge_hit *merged, uint32_t n, uint64_t exclude, const struct coll_query *q,
-	uint32_t k, struct coll_answer *a)
+static int fill_answer(const struct readers *rd, uint32_t k_lists, const struct merge_hit *merged,
+	uint32_t n, uint64_t exclude, const struct coll_query *q, uint32_t k, struct coll_answer *a)
 {
 	a->mem.len = 0;
 	a->n_hits = 0;
@@ -187,13 +219,12 @@ static int fill_answer(struct slice **slices, const uint32_t *shards, uint32_t k
 		uint32_t l = merged[i].list;
 		const struct slice_hit *sh = &scratch.hits[(size_t)l * k_lists + merged[i].index];
 
-		if (exclude == ((uint64_t)shards[l] << HANDLE_SHARD_SHIFT | sh->rowid))
+		if (exclude == ((uint64_t)rd->shards[l] << HANDLE_SHARD_SHIFT | sh->rowid))
 			continue;
-		int rc = fill_hit(slices[l], sh, shards[l], q->with, a, &a->hits[a->n_hits]);
-		if (rc == 0)
-			a->n_hits++;
-		else if (rc != -EUCLEAN)
+		int rc = fill_hit(rd->of[l].sl, sh, rd->shards[l], q->with, a, &a->hits[a->n_hits]);
+		if (rc)
 			return rc;
+		a->n_hits++;
 	}
 	for (uint32_t i = 0; i < a->n_hits; i++) {
 		struct vx_record *r = &a->hits[i].rec;
@@ -233,11 +264,11 @@ struct absent {
 };
 
 /* Searches every slice for k_list neighbours, then merges the lists into 'a'. */
-static int scatter(struct coll *c, const struct coll_query *q, const float *vec, uint32_t k,
-	uint64_t exclude, const struct absent *absent, struct coll_answer *a, struct vx_err *err)
+static int scatter(struct coll *c, const struct readers *rd, const struct coll_query *q,
+	const float *vec, uint32_t k, uint64_t exclude, const struct absent *absent,
+	struct coll_answer *a, struct vx_err *err)
 {
-	struct slice *slices[SHARDS_MAX];
-	uint32_t shards[SHARDS_MAX], counts[SHARDS_MAX], heads[SHARDS_MAX], n = 0;
+	uint32_t counts[SHARDS_MAX], heads[SHARDS_MAX], n;
 	const float *dist[SHARDS_MAX];
 	uint32_t k_list = exclude != UINT64_MAX ? k + 1 : k;
 	struct stopper stop = {.q = q};
@@ -247,74 +278,93 @@ static int scatter(struct coll *c, const struct coll_query *q, const float *vec,
 		.stop = q->stop || q->deadline_ns ? should_stop : NULL,
 		.stop_ctx = &stop,
 	};
-	int rc = scratch_reserve(&scratch, (size_t)c->n_places * k_list, k_list);
+	int rc = scratch_reserve(&scratch, (size_t)rd->n * k_list, k_list);
 
 	set_effort(c, q, &iq);
-	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
-		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
+	for (n = 0; rc == 0 && n < rd->n; n++) {
 		struct slice_hit *hits = scratch.hits + (size_t)n * k_list;
 		float *d = scratch.dist + (size_t)n * k_list;
 
-		if (!sl)
-			continue;
-		slices[n] = sl;
-		shards[n] = c->places[i].shard;
 		counts[n] = 0;
-		iq.skip = absent && absent->shard == shards[n] ? absent->slot + 1 : 0;
-		rc = slice_search(sl, &iq, hits, &counts[n], NULL);
+		iq.skip = absent && absent->shard == rd->shards[n] ? absent->slot + 1 : 0;
+		rc = slice_read_search(&rd->of[n], &iq, hits, &counts[n], NULL);
 		for (uint32_t j = 0; rc == 0 && j < counts[n]; j++)
 			d[j] = hits[j].distance;
-		dist[n++] = d;
+		dist[n] = d;
 		if (rc == -EINTR && stop.timed_out) {
 			rc = 0;
-			counts[n - 1] = 0;
+			counts[n] = 0;
 		}
 	}
 	a->timed_out = stop.timed_out;
 	if (rc == 0) {
 		uint32_t got = merge_topk(dist, counts, n, k_list, heads, scratch.merged);
 
-		rc = fill_answer(slices, shards, k_list, scratch.merged, got, exclude, q, k, a);
+		rc = fill_answer(rd, k_list, scratch.merged, got, exclude, q, k, a);
 	}
-	for (uint32_t i = 0; i < n; i++)
-		slice_put(slices[i]);
 	if (rc == 0 && stop.timed_out && a->n_hits == 0)
 		rc = vx_err_set(err, -ETIMEDOUT, "the question was not answered in time");
 	return rc;
 }
 
-int coll_search(
-	struct coll *c, const struct coll_query *q, struct coll_answer *ret, struct vx_err *err)
+static uint32_t answers_wanted(const struct coll *c, const struct coll_query *q)
 {
-	uint32_t dim = coll_dim(c);
-	uint32_t k = q->k ? q->k : atomic_load_explicit(&c->k_default, memory_order_relaxed);
-	struct coll_rec near = {.handle = 0};
-	int rc = check_query(c, q, dim, err);
+	return q->k ? q->k : atomic_load_explicit(&c->k_default, memory_order_relaxed);
+}
 
-	if (rc)
-		return rc;
-	atomic_fetch_add_explicit(&c->db->n_searches, 1, memory_order_relaxed);
-	if (!q->id)
-		return scatter(c, q, q->vec, k, UINT64_MAX, NULL, ret, err);
-	rc = coll_get(c, q->id, q->id_len, COLL_VEC, &near, err);
+/* A question by the id of a stored record, which is left out of the answer. */
+static int search_near(struct coll *c, const struct readers *rd, const struct coll_query *q,
+	struct coll_answer *ret, struct vx_err *err)
+{
+	struct coll_rec near = {.handle = 0};
+	int rc = coll_get(c, q->id, q->id_len, COLL_VEC, &near, err);
+
 	if (rc == -ENOENT)
 		vx_err_set(err, rc, "no record '%.*s' in '%s'", (int)VX_MIN(q->id_len, 240u), q->id,
 			c->name);
 	if (rc == 0)
-		rc = scatter(c, q, near.rec.vec, k, near.handle, NULL, ret, err);
+		rc = scatter(
+			c, rd, q, near.rec.vec, answers_wanted(c, q), near.handle, NULL, ret, err);
 	coll_rec_release(&near);
 	return rc;
 }
 
+static int search(struct coll *c, const struct readers *rd, const struct coll_query *q,
+	struct coll_answer *ret, struct vx_err *err)
+{
+	if (q->id)
+		return search_near(c, rd, q, ret, err);
+	return scatter(c, rd, q, q->vec, answers_wanted(c, q), UINT64_MAX, NULL, ret, err);
+}
+
+int coll_search(
+	struct coll *c, const struct coll_query *q, struct coll_answer *ret, struct vx_err *err)
+{
+	struct readers rd;
+	int rc = check_query(c, q, coll_dim(c), err);
+
+	if (rc)
+		return rc;
+	atomic_fetch_add_explicit(&c->db->n_searches, 1, memory_order_relaxed);
+	rc = readers_open(c, &rd, err);
+	if (rc)
+		return rc;
+	rc = search(c, &rd, q, ret, err);
+	readers_close(&rd);
+	return rc;
+}
+
 /* --- many at once --------------------------------------------------------------------------- */
-/* A pool of helpers: one job at a time is offered to whoever is idle; the caller works too, so a busy pool
- * only means less help. */
+/* A pool of helpers: jobs are offered to whoever is idle, the oldest first; the caller works too, so a busy
+ * pool only means less help. */
 struct pool_job {
+	struct pool_job *after; /* guarded by pool->lock */
+	bool offered;           /* likewise: is in the list */
 	struct coll *c;
 	const struct coll_query *qs;
 	struct coll_answer *answers;
 	int *rcs;
-	size_t n;
+	size_t n, chunk; /* questions; as many are taken at a time */
 	atomic_size_t next;
 	unsigned helpers; /* guarded by pool->lock */
 };
@@ -322,7 +372,7 @@ struct pool_job {
 struct pool {
 	struct vx_mutex lock;
 	struct vx_cond work, idle;
-	struct pool_job *job; /* guarded by lock; NULL: nothing offered */
+	struct pool_job *jobs; /* guarded by lock: what is offered */
 	bool stop;
 	unsigned n;
 	pthread_t threads[];
@@ -330,22 +380,41 @@ struct pool {
 
 #define UNANSWERED INT_MIN
 
-/* Answers the next question that nobody has taken; false when there is none. */
-static bool run_one(struct pool_job *j)
-{
-	size_t i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+/* Questions taken at a time: fewer where there are few, so that all threads have some. */
+#define CHUNK_MAX    8u
+#define CHUNKS_LEAST 16u
 
-	if (i >= j->n)
+/* Answers the next questions that nobody has taken; false when there are none. */
+static bool run_some(struct pool_job *j)
+{
+	size_t from = atomic_fetch_add_explicit(&j->next, j->chunk, memory_order_relaxed);
+	struct readers rd;
+
+	if (from >= j->n)
 		return false;
-	int rc = coll_search(j->c, &j->qs[i], &j->answers[i], NULL);
-	/* Partner: hand_out; the answer comes before the word that it is there. */
-	__atomic_store_n(&j->rcs[i], rc, __ATOMIC_RELEASE);
+	size_t to = VX_MIN(from + j->chunk, j->n);
+	int open = readers_open(j->c, &rd, NULL);
+
+	atomic_fetch_add_explicit(&j->c->db->n_searches, to - from, memory_order_relaxed);
+	for (size_t i = from; i < to; i++) {
+		const struct coll_query *q = &j->qs[i];
+		int rc = check_query(j->c, q, coll_dim(j->c), NULL);
+
+		if (rc == 0)
+			rc = open;
+		if (rc == 0)
+			rc = search(j->c, &rd, q, &j->answers[i], NULL);
+		/* Partner: hand_out; the answer comes before the word that it is there. */
+		__atomic_store_n(&j->rcs[i], rc, __ATOMIC_RELEASE);
+	}
+	if (open == 0)
+		readers_close(&rd);
 	return true;
 }
 
 static void run_job(struct pool_job *j)
 {
-	while (run_one(j))
+	while (run_some(j))
 		;
 }
 
@@ -357,28 +426,49 @@ static size_t hand_out(struct pool_job *j, size_t given, coll_answered_fn *each,
 	return given;
 }
 
+static void offer(struct pool *p, struct pool_job *j)
+{
+	struct pool_job **at = &p->jobs;
+
+	vx_lock(&p->lock);
+	while (*at)
+		at = &(*at)->after;
+	*at = j;
+	j->offered = true;
+	vx_cond_broadcast(&p->work);
+	vx_unlock(&p->lock);
+}
+
+static void withdraw(struct pool *p, struct pool_job *j) VX_REQUIRES(p->lock);
+static void withdraw(struct pool *p, struct pool_job *j)
+{
+	struct pool_job **at = &p->jobs;
+
+	if (!j->offered)
+		return;
+	while (*at != j)
+		at = &(*at)->after;
+	*at = j->after;
+	j->offered = false;
+}
+
 static void *pool_thread(void *arg)
 {
 	struct pool *p = arg;
 
 	vx_lock(&p->lock);
 	for (;;) {
-		while (!p->job && !p->stop)
+		while (!p->jobs && !p->stop)
 			vx_cond_wait(&p->work, &p->lock);
 		if (p->stop)
 			break;
-		struct pool_job *j = p->job;
+		struct pool_job *j = p->jobs;
 
-		if (atomic_load_explicit(&j->next, memory_order_relaxed) >= j->n) {
-			p->job = NULL;
-			continue;
-		}
 		j->helpers++;
 		vx_unlock(&p->lock);
 		run_job(j);
 		vx_lock(&p->lock);
-		if (p->job == j)
-			p->job = NULL;
+		withdraw(p, j);
 		if (--j->helpers == 0)
 			vx_cond_broadcast(&p->idle);
 	}
@@ -423,28 +513,26 @@ int coll_search_each(struct coll *c, const struct coll_query *qs, size_t n,
 	struct coll_answer *answers, int *ret_rcs, coll_answered_fn *each, void *ctx)
 {
 	struct pool *p = c->db->pool;
-	struct pool_job j = {.c = c, .qs = qs, .answers = answers, .rcs = ret_rcs, .n = n};
+	struct pool_job j = {.c = c,
+		.qs = qs,
+		.answers = answers,
+		.rcs = ret_rcs,
+		.n = n,
+		.chunk = VX_MAX(VX_MIN(n / CHUNKS_LEAST, (size_t)CHUNK_MAX), (size_t)1)};
 	size_t given = 0;
 
 	for (size_t i = 0; i < n; i++)
 		ret_rcs[i] = UNANSWERED;
 	atomic_init(&j.next, 0);
-	if (n > 1 && p && p->n > 0) {
-		vx_lock(&p->lock);
-		if (!p->job) {
-			p->job = &j;
-			vx_cond_broadcast(&p->work);
-		}
-		vx_unlock(&p->lock);
-	}
-	while (run_one(&j)) {
+	if (n > 1 && p && p->n > 0)
+		offer(p, &j);
+	while (run_some(&j)) {
 		if (each)
 			given = hand_out(&j, given, each, ctx);
 	}
 	if (p) {
 		vx_lock(&p->lock);
-		if (p->job == &j)
-			p->job = NULL;
+		withdraw(p, &j);
 		while (j.helpers > 0)
 			vx_cond_wait(&p->idle, &p->lock);
 		vx_unlock(&p->lock);
@@ -533,19 +621,18 @@ static uint32_t count_found(
 }
 
 /* The slot of a record: it is its own nearest neighbour, unless others are its equals. */
-static int find_slot(struct coll *c, const struct coll_rec *rec, struct absent *ret)
+static int find_slot(const struct readers *rd, const struct coll_rec *rec, struct absent *ret)
 {
 	struct slice_hit hits[FIND_K];
-	uint32_t n = 0;
-	int rc;
+	uint32_t n = 0, at = 0;
 
 	ret->shard = (uint32_t)(rec->handle >> HANDLE_SHARD_SHIFT);
-	struct slice *sl = coll_slice(c, ret->shard, &rc, NULL);
-	if (!sl)
+	while (at < rd->n && rd->shards[at] != ret->shard)
+		at++;
+	if (at == rd->n)
 		return -ENOENT;
 	struct index_query iq = {.vec = rec->rec.vec, .k = FIND_K, .ef = FIND_EF};
-	rc = slice_search(sl, &iq, hits, &n, NULL);
-	slice_put(sl);
+	int rc = slice_read_search(&rd->of[at], &iq, hits, &n, NULL);
 	for (uint32_t i = 0; rc == 0 && i < n; i++) {
 		if (hits[i].rowid == (rec->handle & ((1ull << HANDLE_SHARD_SHIFT) - 1))) {
 			ret->slot = hits[i].slot;
@@ -589,23 +676,28 @@ int coll_recall(struct coll *c, uint32_t k, uint32_t samples, uint32_t ef, float
 	int rc = us ? 0 : -ENOMEM;
 
 	while (rc == 0 && n < samples && lost < samples + FIND_K) {
+		struct readers rd;
 		struct absent self;
 
 		rc = pick_record(c, &rec);
+		if (rc == 0)
+			rc = readers_open(c, &rd, err);
 		if (rc)
 			break;
-		if (find_slot(c, &rec, &self)) {
+		if (find_slot(&rd, &rec, &self)) {
+			readers_close(&rd);
 			lost++; /* replaced meanwhile, or one of many equals */
 			continue;
 		}
 		struct coll_query q = {
 			.vec = rec.rec.vec, .dim = rec.rec.dim, .k = k, .ef = ef, .recall = recall};
 		uint64_t t0 = clock_mono_ns();
-		rc = scatter(c, &q, q.vec, k, UINT64_MAX, &self, &got, err);
+		rc = scatter(c, &rd, &q, q.vec, k, UINT64_MAX, &self, &got, err);
 		uint64_t t1 = clock_mono_ns();
 		q.exact = true;
 		if (rc == 0)
-			rc = scatter(c, &q, q.vec, k, UINT64_MAX, &self, &exact, err);
+			rc = scatter(c, &rd, &q, q.vec, k, UINT64_MAX, &self, &exact, err);
+		readers_close(&rd);
 		us[n] = (double)(t1 - t0) / 1e3;
 		us[samples + n] = (double)(clock_mono_ns() - t1) / 1e3;
 		found += count_found(&got, &exact, coll_metric(c));

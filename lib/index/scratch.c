@@ -3,13 +3,24 @@
  * One pool for the whole process: thousands of small collections share the few
  * scratches that searching threads need at once.  'visited' works across indexes because each
  * use takes a new epoch; the array is cleared when the byte wraps, every 255 uses.
+ *
+ * A search touches much of 'visited', and between two searches it stays in the cache of its core.  So each core has
+ * a place of its own for the scratch that was used there last; the list is for when that is taken.
  */
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "index/index_i.h"
 
 #define SCRATCH_KEPT_MAX 16u
+#define CORES            64u
+
+/* Of the cores; on lines of their own. */
+static struct {
+	_Alignas(64) _Atomic(struct scratch *) sc;
+} warm[CORES];
 
 static struct {
 	pthread_mutex_t lock; /* a leaf: nothing is called while it is held */
@@ -120,7 +131,14 @@ int scratch_pool(struct scratch *sc, uint32_t cap)
 	return 0;
 }
 
-struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t cap)
+static _Atomic(struct scratch *) *here(void)
+{
+	int cpu = sched_getcpu();
+
+	return &warm[cpu < 0 ? 0 : (unsigned)cpu % CORES].sc;
+}
+
+static struct scratch *from_list(void)
 {
 	pthread_mutex_lock(&pool.lock);
 	struct scratch *sc = pool.free;
@@ -129,7 +147,15 @@ struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t cap
 		pool.kept--;
 	}
 	pthread_mutex_unlock(&pool.lock);
+	return sc;
+}
 
+struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t cap)
+{
+	struct scratch *sc = atomic_exchange_explicit(here(), NULL, memory_order_acquire);
+
+	if (!sc)
+		sc = from_list();
 	if (!sc)
 		sc = scratch_new();
 	if (!sc)
@@ -143,6 +169,10 @@ struct scratch *scratch_get(const struct codes *c, uint32_t nslots, uint32_t cap
 
 void scratch_put(struct scratch *sc)
 {
+	/* What was there meanwhile goes to the list. */
+	sc = atomic_exchange_explicit(here(), sc, memory_order_acq_rel);
+	if (!sc)
+		return;
 	pthread_mutex_lock(&pool.lock);
 	bool keep = pool.kept < SCRATCH_KEPT_MAX;
 	if (keep) {

@@ -225,42 +225,55 @@ static bool slot_visible(void *ctx, uint32_t slot)
 	return !s->visible || s->visible(s->ctx, slot);
 }
 
-int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit *hits,
-	uint32_t *ret_n, struct index_search_stat *stat)
+int slice_read_begin(struct slice *sl, struct slice_reader *ret, struct vx_err *err)
 {
-	struct index_hit few[HITS_STACK];
-	struct index_hit *found = few;
-	struct index *ix;
-	uint32_t n = 0, out = 0;
+	int rc = slice_index_ready(sl, &ret->ix, err);
 
-	int rc = slice_index_ready(sl, &ix, NULL);
 	if (rc)
 		return rc;
+	ret->sl = sl;
 	/* Slots that this view sees stay known to the index until the epoch has passed. */
 	vx_lock(&sl->view_mu);
-	struct view v = sl->view;
-	unsigned epoch = sl->epoch & 1;
-	sl->searching[epoch]++;
+	ret->applied = sl->view.applied;
+	ret->nslots = sl->view.nslots;
+	ret->epoch = sl->epoch & 1;
+	sl->searching[ret->epoch]++;
 	vx_unlock(&sl->view_mu);
+	ret->any_dead = atomic_load_explicit(&sl->dead_slots, memory_order_relaxed) > 0;
+	return 0;
+}
+
+void slice_read_end(struct slice_reader *r)
+{
+	vx_lock(&r->sl->view_mu);
+	r->sl->searching[r->epoch]--;
+	vx_unlock(&r->sl->view_mu);
+}
+
+int slice_read_search(const struct slice_reader *r, const struct index_query *q,
+	struct slice_hit *hits, uint32_t *ret_n, struct index_search_stat *stat)
+{
+	struct slice *sl = r->sl;
+	struct index_hit few[HITS_STACK];
+	struct index_hit *found = few;
+	uint32_t n = 0, out = 0;
 	struct index_query mine = *q;
 	struct seen seen = {
 		.sl = sl,
-		.applied = v.applied,
-		.any_dead = atomic_load_explicit(&sl->dead_slots, memory_order_relaxed) > 0,
+		.applied = r->applied,
+		.any_dead = r->any_dead,
 		.visible = q->visible,
 		.ctx = q->visible_ctx,
 	};
-	mine.nslots = v.nslots;
+
+	mine.nslots = r->nslots;
 	if (seen.any_dead) {
 		mine.visible = slot_visible;
 		mine.visible_ctx = &seen;
 	}
 	if (q->k > HITS_STACK)
 		found = malloc((size_t)q->k * sizeof *found);
-	rc = found ? index_search(ix, &mine, found, &n, stat) : -ENOMEM;
-	vx_lock(&sl->view_mu);
-	sl->searching[epoch]--;
-	vx_unlock(&sl->view_mu);
+	int rc = found ? index_search(r->ix, &mine, found, &n, stat) : -ENOMEM;
 	/* The rows of hits lie anywhere: all are on their way before the first is looked at. */
 	for (uint32_t i = 0; i < n && rc == 0; i++) {
 		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
@@ -272,13 +285,29 @@ int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit
 		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
 		if (!g || seg_row(g, slot_at(found[i].slot), &row))
 			continue; /* nobody can say whose it is; logged */
-		hits[out++] = (struct slice_hit){
-			.distance = found[i].distance, .slot = found[i].slot, .rowid = row.rowid};
+		hits[out++] = (struct slice_hit){.distance = found[i].distance,
+			.slot = found[i].slot,
+			.rowid = row.rowid,
+			.id = row.id,
+			.id_len = row.id_len};
 	}
 	if (found != few)
 		free(found);
 	if (rc == 0)
 		*ret_n = out;
+	return rc;
+}
+
+int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit *hits,
+	uint32_t *ret_n, struct index_search_stat *stat)
+{
+	struct slice_reader r;
+	int rc = slice_read_begin(sl, &r, NULL);
+
+	if (rc)
+		return rc;
+	rc = slice_read_search(&r, q, hits, ret_n, stat);
+	slice_read_end(&r);
 	return rc;
 }
 

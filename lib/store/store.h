@@ -177,9 +177,30 @@ struct slice_hit {
 	float distance;
 	uint32_t slot;
 	uint64_t rowid;
+	const char *id; /* borrowed while the slice is pinned */
+	size_t id_len;
 };
-/* q->nslots and q->visible are filled in here from the current view (with q->visible asked as well
- * when set).  Hits belong to that view.  'hits' has room for q->k. */
+/* A view of a slice for some questions in a row; the slice stays pinned by the caller meanwhile.  For one thread;
+ * not to be kept for long, since what dies meanwhile stays in the index. */
+struct slice_reader {
+	struct slice *sl;
+	struct index *ix;
+	uint64_t applied;
+	uint32_t nslots;
+	unsigned epoch;
+	bool any_dead;
+};
+/* Opens the current view (and makes the index when there is none): errors as slice_index_ready, and
+ * then there is nothing to end. */
+VX_MUST_CHECK
+int slice_read_begin(struct slice *sl, struct slice_reader *ret, struct vx_err *err);
+void slice_read_end(struct slice_reader *r);
+/* q->nslots and q->visible are filled in here from the view (with q->visible asked as well when set).
+ * Hits belong to that view.  'hits' has room for q->k. */
+VX_MUST_CHECK
+int slice_read_search(const struct slice_reader *r, const struct index_query *q,
+	struct slice_hit *hits, uint32_t *ret_n, struct index_search_stat *stat);
+/* All three, for one question. */
 VX_MUST_CHECK
 int slice_search(struct slice *sl, const struct index_query *q, struct slice_hit *hits,
 	uint32_t *ret_n, struct index_search_stat *stat);
