@@ -15,6 +15,7 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "base/timeslice.h"
 #include "cli_client.h"
 
 static const char *format, *on_error = "skip", *rejects_path, *id_prefix, *metric = "";
@@ -352,6 +353,7 @@ int main(int argc, char **argv)
 		cli_usage("--on-error: '%s' is neither skip nor abort", on_error);
 	if (metric[0] && vx_metric_parse(metric, &m))
 		cli_usage("--metric: '%s' is none of cosine, l2, ip", metric);
+	timeslice_set(TIMESLICE_BULK_US); /* whoever asks meanwhile goes first */
 	p.abort = strcmp(on_error, "abort") == 0;
 	p.c = cli_connect(arg, &place);
 	p.coll = place.name;

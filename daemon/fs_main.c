@@ -48,6 +48,7 @@ struct worker {
 	struct fuse_buf buf; /* libfuse's, reused */
 	struct buf scratch;
 	bool expects_more;
+	bool bulk;         /* see timeslice_for */
 	bool holds_device; /* /dev/fuse wakes nobody until this worker lets it go */
 	uint64_t asker;    /* the handle whose questions this worker has been serving */
 	unsigned in_a_row; /* how many of its requests */
@@ -166,6 +167,7 @@ static void serve(struct worker *w)
 		else
 			let_go(w);
 		maybe_grow(fs);
+		timeslice_for(&w->bulk, (size_t)n);
 		fuse_session_process_buf(fs->se, &w->buf);
 		if (w->expects_more)
 			spin_served(&w->spin);

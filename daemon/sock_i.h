@@ -52,6 +52,7 @@ struct session {
 	struct rpc_arena *arena; /* of the request in hand */
 	struct spin spin;        /* looking for the next question */
 	bool greeted;
+	bool bulk; /* see timeslice_for */
 	char client[64];
 	pid_t pid;
 	uid_t uid;

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/timeslice.h"
 #include "daemon/errlog.h"
 
 #define SCRATCH_KEEP_BYTES (8u << 20)
@@ -265,6 +266,7 @@ static int serve(struct session *s, const struct rpc_frame *f)
 	struct vx_err err = VX_ERR_INIT;
 
 	atomic_fetch_add_explicit(&s->sock->requests, 1, memory_order_relaxed);
+	timeslice_for(&s->bulk, f->len);
 	if (!s->greeted)
 		return hello(s, f);
 	switch (f->type) {

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timeslice.h"
 #include "cluster/db_i.h"
 
 #define RUN_MAX        64         /* entries applied in one call */
@@ -295,6 +296,7 @@ static void *worker(void *arg)
 {
 	struct db *db = arg;
 
+	timeslice_set(TIMESLICE_BULK_US);
 	vx_lock(&db->apply_lock);
 	for (;;) {
 		while (!db->run_head && !db->apply_stop)

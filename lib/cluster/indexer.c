@@ -18,9 +18,11 @@
 
 #define STEP_SLOTS       256u /* linked per turn */
 #define TAIL_MAX_DEFAULT 8192u
-#define SAVE_SLOTS_MIN   20000u     /* a checkpoint pays after this many new slots */
-#define WORKER_NICE      5          /* questions and applying go first */
-#define WAIT_POLL_NS     100000000u /* how often a waiter's 'stop' is asked */
+#define SAVE_SLOTS_MIN   20000u /* a checkpoint pays after this many new slots */
+/* Questions and applying go first.  With a larger share of the cores the kernel owes the workers time ever
+ * again, and whoever wakes waits for a tick. */
+#define WORKER_NICE  15
+#define WAIT_POLL_NS 100000000u /* how often a waiter's 'stop' is asked */
 
 void indexer_event(void *ctx, uint32_t cid)
 {
@@ -99,7 +101,7 @@ static void *worker(void *arg)
 	struct db *db = arg;
 
 	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
-	timeslice_set(TIMESLICE_BACKGROUND_US);
+	timeslice_set(TIMESLICE_BULK_US);
 	vx_lock(&db->index_lock);
 	while (!db->index_stop) {
 		if (db->n_jobs == 0) {

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/timeslice.h"
 #include "cluster/db_i.h"
 #include "query/merge.h"
 
@@ -456,6 +457,7 @@ static void *pool_thread(void *arg)
 {
 	struct pool *p = arg;
 
+	timeslice_set(TIMESLICE_BULK_US);
 	vx_lock(&p->lock);
 	for (;;) {
 		while (!p->jobs && !p->stop)
