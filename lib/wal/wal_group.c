@@ -127,6 +127,8 @@ int wal_group_apply(struct wal *w, const struct wal_rhdr *h, struct wal_pos at)
 		*g = (struct wal_group){
 			.id = g->id,
 			.chain = g->chain,
+			.turns_given = g->turns_given,
+			.turns_done = g->turns_done,
 			.st_exists = g->st_exists,
 			.st_mark = g->st_mark,
 			.st_last = g->st_last,

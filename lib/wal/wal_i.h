@@ -62,8 +62,9 @@ struct wal_group {
 	uint64_t base;
 	struct wal_pos *pos;
 	size_t head, n, cap;
-	struct wal_pos manifest; /* the MARK or RESET record that holds it */
-	uint32_t manifest_seq;   /* recovery: what the first table promised; 0: nothing */
+	struct wal_pos manifest;          /* the MARK or RESET record that holds it */
+	uint32_t manifest_seq;            /* recovery: what the first table promised; 0: nothing */
+	uint64_t turns_given, turns_done; /* wal_writer.c */
 	/* As of the last wal_stage. */
 	bool st_exists;
 	uint64_t st_mark, st_last;

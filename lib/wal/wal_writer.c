@@ -13,6 +13,7 @@
 
 #include "base/lock.h"
 #include "base/log.h"
+#include "wal/wal_i.h"
 
 #define BATCH_BYTES_MAX (16u << 20)
 #define PIECE_BYTES     (1u << 20)
@@ -41,14 +42,38 @@ void wal_writer_submit(struct wal_writer *ww, struct wal_req *req)
 	vx_unlock(&ww->lock);
 }
 
-static int stage_req(struct wal_writer *ww, const struct wal_req *req)
+/* 0 when it is the request's turn. */
+static int take_turn(struct wal *w, struct wal_req *req)
+{
+	if (!req->in_order || req->n == 0)
+		return 0;
+	struct wal_group *g = wal_group_get(w, req->recs[0].group);
+	if (!g)
+		return -ENOMEM;
+	if (req->turn == 0)
+		req->turn = ++g->turns_given;
+	return req->turn == g->turns_done + 1 ? 0 : -ENOSPC;
+}
+
+/* The request is answered: whatever the answer is, unless it will come again, the next may follow. */
+static void end_turn(struct wal *w, struct wal_req *req, int rc)
+{
+	if (!req->in_order || req->turn == 0 || rc == -ENOSPC)
+		return;
+	struct wal_group *g = wal_group_find(w, req->recs[0].group);
+	if (g)
+		g->turns_done = req->turn;
+	req->turn = 0;
+}
+
+static int stage_req(struct wal *w, bool refused, const struct wal_req *req)
 {
 	for (unsigned i = 0; i < req->n; i++) {
-		int rc = wal_check(ww->w, &req->recs[i]);
-		if (rc == -EINVAL && ww->refused)
+		int rc = wal_check(w, &req->recs[i]);
+		if (rc == -EINVAL && refused && req->recs[i].type == WAL_ENTRY)
 			return -ENOSPC;
 		if (rc == 0 || (rc == -EINVAL && req->recs[i].type == WAL_ENTRY))
-			rc = wal_stage(ww->w, &req->recs[i]);
+			rc = wal_stage(w, &req->recs[i]);
 		if (rc)
 			return rc;
 	}
@@ -57,53 +82,73 @@ static int stage_req(struct wal_writer *ww, const struct wal_req *req)
 
 /* Answers 'n' requests from 'req' on; returns the rest.  'next' is read before the
  * callback, which may free or resubmit. */
-static struct wal_req *answer(struct wal_req *req, unsigned n, int status)
+static struct wal_req *answer(struct wal *w, struct wal_req *req, unsigned n, int status)
 {
 	while (n--) {
 		struct wal_req *next = req->next;
+		end_turn(w, req, status);
 		req->done(req, status);
 		req = next;
 	}
 	return req;
 }
 
-static void one_by_one(struct wal_writer *ww, struct wal_req *req, unsigned n)
+static void one_by_one(struct wal *w, bool *refused, struct wal_req *req, unsigned n)
 {
 	bool more = true;
 
 	/* Recycling may make the room; making spares would fail again. */
-	if (wal_upkeep_step(ww->w, 0, &more))
+	if (wal_upkeep_step(w, 0, &more))
 		more = false;
 	while (n--) {
-		int rc = stage_req(ww, req);
+		int rc = take_turn(w, req);
 		if (rc == 0)
-			rc = wal_flush(ww->w);
+			rc = stage_req(w, *refused, req);
+		if (rc == 0)
+			rc = wal_flush(w);
 		if (rc) {
-			wal_discard(ww->w);
-			ww->refused = true;
+			wal_discard(w);
+			*refused = true;
 		}
-		req = answer(req, 1, rc);
+		req = answer(w, req, 1, rc);
 	}
 }
 
-static void run_batch(struct wal_writer *ww, struct wal_req *list)
+/* As take_turn, for a request that follows those from 'list' on in one flush. */
+static int batch_turn(struct wal *w, const struct wal_req *list, struct wal_req *req)
+{
+	int rc = take_turn(w, req);
+
+	if (rc != -ENOSPC)
+		return rc;
+	for (; list != req; list = list->next) {
+		if (list->in_order && list->n && list->recs[0].group == req->recs[0].group &&
+			list->turn == req->turn - 1)
+			return 0;
+	}
+	return rc;
+}
+
+void wal_writer_run(struct wal *w, bool *refused, struct wal_req *list)
 {
 	while (list) {
 		struct wal_req *req = list;
 		unsigned n = 0;
 		int rc = 0;
-		while (req && rc == 0 && wal_staged(ww->w) < BATCH_BYTES_MAX) {
-			rc = stage_req(ww, req);
+		while (req && rc == 0 && wal_staged(w) < BATCH_BYTES_MAX) {
+			rc = batch_turn(w, list, req);
+			if (rc == 0)
+				rc = stage_req(w, *refused, req);
 			req = req->next;
 			n++;
 		}
 		if (rc == 0)
-			rc = wal_flush(ww->w);
+			rc = wal_flush(w);
 		if (rc == 0 || rc == -EIO) {
-			list = answer(list, n, rc);
+			list = answer(w, list, n, rc);
 		} else {
-			wal_discard(ww->w);
-			one_by_one(ww, list, n);
+			wal_discard(w);
+			one_by_one(w, refused, list, n);
 			list = req;
 		}
 	}
@@ -126,7 +171,7 @@ static void *writer_main(void *arg)
 		if (!list && stop)
 			return NULL;
 		if (list)
-			run_batch(ww, list);
+			wal_writer_run(ww->w, &ww->refused, list);
 		int rc = wal_upkeep_step(ww->w, PIECE_BYTES, &more);
 		/* No room for a spare, say: then not before the next batch. */
 		if (rc)

@@ -12,6 +12,11 @@
 struct wal_req {
 	const struct wal_rec *recs; /* borrowed with their data until 'done' */
 	unsigned n;
+	/* The request must not be overtaken by later ones of its group (that of recs[0]) that say so
+	 * too: once one was refused with -ENOSPC, those behind it are as well, until it has been submitted
+	 * again -- the same request, and the others in the order of their answers. */
+	bool in_order;
+	uint64_t turn; /* the writer's, 0 at first */
 	/* Called once, on the writer's thread, in FIFO order; status 0 = durable.
 	 * Must not block.  The request may be freed or resubmitted inside. */
 	void (*done)(struct wal_req *req, int status);
@@ -29,6 +34,11 @@ void wal_writer_stop(struct wal_writer *ww);
 
 /* Thread-safe; never blocks. */
 void wal_writer_submit(struct wal_writer *ww, struct wal_req *req);
+
+/* The writer's work without its thread, for a caller who owns 'w' and time: stages what 'list' holds,
+ * flushes, answers in order; after -ENOSPC request by request.  'refused' is false at first and then
+ * belongs to the log. */
+void wal_writer_run(struct wal *w, bool *refused, struct wal_req *list);
 
 /* Thread-safe snapshot of the log's statistics, and of the group pinning most. */
 void wal_writer_stat(struct wal_writer *ww, struct wal_stats *ret, uint32_t *ret_pin_group);

@@ -136,23 +136,26 @@ static void names_copy(struct names *to, const struct names *from)
 	*to = *from;
 }
 
+static void changes_drop(struct fakedisk *k)
+{
+	while (k->n_changes)
+		unref(k->changes[--k->n_changes].file);
+}
+
 static void note(
 	struct fakedisk *k, enum change_kind kind, const char *from, const char *to, struct file *f)
 {
-	if (k->n_changes == CHANGES_MAX)
-		abort();
+	/* The kernel writes back by itself now and then. */
+	if (k->n_changes == CHANGES_MAX) {
+		names_copy(&k->durable, &k->live);
+		changes_drop(k);
+	}
 	struct change *c = &k->changes[k->n_changes++];
 	*c = (struct change){.kind = kind, .file = f};
 	strcpy(c->from, from);
 	strcpy(c->to, to ? to : "");
 	if (f)
 		f->refs++;
-}
-
-static void changes_drop(struct fakedisk *k)
-{
-	while (k->n_changes)
-		unref(k->changes[--k->n_changes].file);
 }
 
 static int grow(struct file *f, size_t size)
@@ -217,12 +220,12 @@ static int k_open(struct disk *d, const char *path, int oflags, mode_t mode)
 		struct file *f = file_new();
 		if (!f)
 			return -ENOMEM;
-		int rc = names_add(&k->live, path, f);
-		if (rc) {
+		if (strlen(path) >= NAME_BYTES || k->live.n == FILES_MAX) {
 			free(f);
-			return rc;
+			return -ENOSPC;
 		}
 		note(k, CHANGE_CREATE, path, NULL, f);
+		(void)names_add(&k->live, path, f);
 		n = find(&k->live, path);
 	} else if ((oflags & O_TRUNC) && n->file->size) {
 		memset(n->file->data, 0, n->file->size);
@@ -538,6 +541,16 @@ uint64_t fakedisk_calls(const struct disk *d)
 void fakedisk_limit(struct disk *d, uint64_t bytes)
 {
 	fd_of(d)->limit = bytes;
+}
+
+uint64_t fakedisk_used(const struct disk *d)
+{
+	const struct fakedisk *k = (const struct fakedisk *)d;
+	uint64_t used = 0;
+
+	for (unsigned i = 0; i < k->live.n; i++)
+		used += k->live.v[i].file->size;
+	return used;
 }
 
 uint8_t *fakedisk_bytes(struct disk *d, const char *path, size_t *ret_size)

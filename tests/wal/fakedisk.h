@@ -34,6 +34,9 @@ uint64_t fakedisk_calls(const struct disk *d);
 /* -ENOSPC where the files together would grow beyond 'bytes'. */
 void fakedisk_limit(struct disk *d, uint64_t bytes);
 
+/* Bytes of all files, as they are seen. */
+uint64_t fakedisk_used(const struct disk *d);
+
 /* The bytes of a file as they are seen; a change through the pointer is at once durable only
  * after fakedisk_put.  NULL: no such file.  Valid until the next call. */
 uint8_t *fakedisk_bytes(struct disk *d, const char *path, size_t *ret_size);

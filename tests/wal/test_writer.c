@@ -363,6 +363,66 @@ static void full_disk_refuses_entries_and_takes_marks(void **state)
 	(void)sem_destroy(&a.done);
 }
 
+/* Requests that are in order: behind one that was refused none of its group gets through, however small,
+ * until it has come again; other groups, and marks, do. */
+static void refused_requests_are_not_overtaken(void **state)
+{
+	(void)state;
+	struct disk *d = fakedisk_new();
+	struct answers a;
+	struct call calls[100], vote, other, later;
+	unsigned first = 0;
+
+	assert_non_null(d);
+	fakedisk_limit(d, 3 * small.segment_size_bytes + 100);
+	answers_init(&a);
+	a.disk = d;
+	struct wal_writer *ww = start(d, "wal", &small);
+	for (unsigned i = 0; i < VX_ARRAY_SIZE(calls); i++) {
+		call_init(&calls[i], &a, entry(1, i + 1, sizeof zeros));
+		calls[i].req.in_order = true;
+		wal_writer_submit(ww, &calls[i].req);
+	}
+	wait_for(&a, VX_ARRAY_SIZE(calls));
+	while (first < VX_ARRAY_SIZE(calls) && calls[first].status == 0)
+		first++;
+	assert_in_range(first, 10, VX_ARRAY_SIZE(calls) - 3);
+
+	struct wal_rec rec = {.group = 1, .type = WAL_HARDSTATE, .term = 3, .vote = 1};
+	call_init(&vote, &a, rec);
+	vote.req.in_order = true;
+	rec.group = 2;
+	call_init(&other, &a, rec);
+	other.req.in_order = true;
+	wal_writer_submit(ww, &vote.req);
+	wal_writer_submit(ww, &other.req);
+	wait_for(&a, 2);
+	assert_int_equal(vote.status, -ENOSPC);
+	assert_int_equal(other.status, 0);
+
+	/* Room again: a newer vote still has to wait until what was refused came again. */
+	fakedisk_limit(d, UINT64_MAX);
+	rec = (struct wal_rec){.group = 1, .type = WAL_HARDSTATE, .term = 4, .vote = 2};
+	call_init(&later, &a, rec);
+	later.req.in_order = true;
+	wal_writer_submit(ww, &later.req);
+	wait_for(&a, 1);
+	assert_int_equal(later.status, -ENOSPC);
+	for (unsigned i = first; i < VX_ARRAY_SIZE(calls); i++)
+		wal_writer_submit(ww, &calls[i].req);
+	wal_writer_submit(ww, &vote.req);
+	wal_writer_submit(ww, &later.req);
+	wait_for(&a, VX_ARRAY_SIZE(calls) - first + 2);
+	for (unsigned i = first; i < VX_ARRAY_SIZE(calls); i++)
+		assert_int_equal(calls[i].status, 0);
+	assert_int_equal(vote.status, 0);
+	assert_int_equal(later.status, 0);
+	wal_writer_stop(ww);
+	assert_int_equal(entries_of(d, "wal", &small, 1), VX_ARRAY_SIZE(calls));
+	fakedisk_free(d);
+	(void)sem_destroy(&a.done);
+}
+
 /* A request that cannot be staged fails alone. */
 static void a_bad_request_fails_alone(void **state)
 {
@@ -446,6 +506,7 @@ int main(void)
 		cmocka_unit_test(answers_come_in_order_and_stop_waits),
 		cmocka_unit_test(requests_may_be_resubmitted_in_the_answer),
 		cmocka_unit_test(full_disk_refuses_entries_and_takes_marks),
+		cmocka_unit_test(refused_requests_are_not_overtaken),
 		cmocka_unit_test(a_bad_request_fails_alone),
 		cmocka_unit_test(after_an_error_all_are_refused),
 	};
