@@ -67,6 +67,7 @@ GEN_SRCS :=
 include $(foreach m,$(MODULES),$(wildcard lib/$(m)/module.mk))
 include $(wildcard proto/module.mk daemon/module.mk cli/module.mk)
 include $(foreach m,$(MODULES),$(wildcard tests/$(m)/module.mk))
+include $(if $(filter raft,$(MODULES)),$(wildcard tests/sim/module.mk))
 include $(wildcard tests/module.mk tests/daemon/module.mk tests/mount/module.mk \
 	tests/cli/module.mk fuzz/module.mk bench/module.mk bench/kernels.mk man/module.mk)
 
@@ -131,7 +132,7 @@ dist: ## a source archive of the last commit
 clean: ## remove the build directory
 	rm -rf $(O)
 
-include mk/check.mk mk/neon.mk mk/fuzz.mk mk/install.mk mk/lint.mk
+include mk/sim.mk mk/check.mk mk/neon.mk mk/fuzz.mk mk/install.mk mk/lint.mk
 
 help: ## this text
 	@printf 'make [VARIANT=release|debug|asan|tsan|cov|fuzz] [O=build] [V=1] [WERROR=1] TARGET\n\n'
@@ -139,4 +140,5 @@ help: ## this text
 		awk -F '\t' '{ printf "  %-22s %s\n", $$1, $$2 }'
 
 -include $(LIB_OBJS:.o=.d) $(DAEMON_OBJS:.o=.d) $(CLI_COMMON_OBJS:.o=.d) \
-	$(CLI_PROGS:%=$(OUT)/cli/%.d) $(TEST_BINS:=.d)
+	$(CLI_PROGS:%=$(OUT)/cli/%.d) $(TEST_BINS:=.d) \
+	$(foreach m,$(CHECK_MODULES),$(TEST_COMMON_$(m):%.c=$(OUT)/%.d))

@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60
 CRASH_CYCLES ?= 500
 
-CHECK_STORE := base wal raft store cluster
+CHECK_STORE := base wal raft sim store cluster
 CHECK_SEARCH := simd index hnsw query
 CHECK_MOUNT := daemon mount
 # What nobody claimed goes with the tools, so that no test can be forgotten.
@@ -46,8 +46,9 @@ check: ## every test: lint, unit tests, mount, tools, fuzzers, sanitizers
 	+$(Q)MAKE="$(MAKE)" scripts/check-all.sh $(O) all tests lint check-store check-search \
 		check-neon check-tools check-mount fuzz-short check-sanitize-short
 
-check-store: $(call bins_of,$(CHECK_STORE)) ## log, Raft, store, catalog
-	$(call check_modules,$(CHECK_STORE))
+check-store: $(call bins_of,$(CHECK_STORE)) $(SIM_BIN) ## log, Raft, simulator, store, catalog
+	$(call check,$(call bins_of,$(CHECK_STORE)) $(call bats_of,$(CHECK_STORE)) $(SIM_ITEM),\
+		$(call sharded,$(call bins_of,$(CHECK_STORE))) $(call bats_of,$(CHECK_STORE)))
 check-search: $(call bins_of,$(CHECK_SEARCH)) ## kernels, index, graph
 	$(call check_modules,$(CHECK_SEARCH))
 check-mount: all $(call bins_of,$(CHECK_MOUNT)) ## the daemon and the mount, with 1 and with 4 shards
@@ -59,7 +60,7 @@ check-c: $(TEST_BINS) ## every C test (of this VARIANT)
 	$(call check,$(TEST_BINS))
 # What takes minutes under TSan for the sake of arithmetic, while the races it could find are
 # looked for by quicker tests, is left to the long form.
-SLOW_tsan := hnsw/test_recall index/test_search raft/test_sim wal/test_recover
+SLOW_tsan := hnsw/test_recall index/test_search sim/test_replay wal/test_recover
 .PHONY: check-c-short
 check-c-short: $(TEST_BINS)
 	$(call check,$(filter-out $(SLOW_$(VARIANT):%=$(OUT)/tests/%),$(TEST_BINS)))

@@ -26,7 +26,7 @@ packages()
 		libcurl4-openssl-dev libinih-dev libsystemd-dev" ;;
 	run) echo "fuse3 procps mount ca-certificates" ;;
 	demo) packages build && packages run && echo "jq" ;;
-	check) packages demo && packages lint && echo "libcmocka-dev bats libclang-rt-dev
+	check) packages demo && packages lint && echo "libcmocka-dev bats patch libclang-rt-dev
 		python3 strace git file rsync sqlite3
 		gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
 	lint) packages build && echo "clang clang-format clang-tidy cppcheck shellcheck mandoc" ;;

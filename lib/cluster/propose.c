@@ -99,8 +99,10 @@ void propose(struct db *db, uint32_t group, struct ticket *t, void *entry, size_
 	entry_stamp(entry, now, t->origin, t->seq);
 	/* Inside the lock so that entries reach the log in the order of their sequence; the queue
 	 * behind it has a higher rank and never blocks. */
-	repl_propose(db->repl, group, &t->p);
+	int rc = repl_propose(db->repl, group, &t->p);
 	vx_unlock(&db->ticket_lock);
+	if (rc != 0)
+		on_failed(&t->p, rc); /* takes the lock */
 }
 
 struct wait {

@@ -712,7 +712,7 @@ void *repl_alloc(size_t n)
 	return raft_malloc(n);
 }
 
-void repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p)
+int repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p)
 {
 	struct pump_group *pg = group_at(r, group);
 	p->next = NULL;
@@ -721,8 +721,7 @@ void repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p)
 		vx_unlock(&r->lock);
 		raft_free(p->data);
 		p->data = NULL;
-		p->failed(p, -ETIMEDOUT);
-		return;
+		return -ETIMEDOUT;
 	}
 	if (!pg) {
 		p->next = r->orphans;
@@ -739,6 +738,7 @@ void repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p)
 		}
 	}
 	vx_unlock(&r->lock);
+	return 0;
 }
 
 /* On the loop thread.  The caller hears of it only after the statistics are published. */

@@ -41,9 +41,23 @@ struct repl_host_ops {
 	 * for the log goes into 'manifest' (may stay empty).  0 or a negative errno;
 	 * -EAGAIN: try again later. */
 	int (*mark)(void *host, uint32_t group, uint64_t index, struct buf *manifest);
-	/* An installed snapshot: the store must become what 'manifest' names.  Unused
-	 * while a shard has one voter; own marks never get here (rule 11). */
+	/* An installed snapshot: the log has recorded it, so the store becomes what fetch
+	 * left beside it and 'manifest' names; repeating it changes nothing.  Own marks never
+	 * get here (rule 11).  Unused while a shard has one voter. */
 	int (*restore)(
+		void *host, uint32_t group, uint64_t index, const void *manifest, size_t len);
+	/* Optional; on a background thread: brings the snapshot that node 'from' described by
+	 * 'manifest' here, beside the store and without touching it.  Returns 0 once all of it is
+	 * verified and durable: nothing counts before (the log of the group is discarded next).  What
+	 * is brought may be of a later index than 'index', since entries are applied idempotently.
+	 * NULL: manifests are all there is to a snapshot. */
+	int (*fetch)(void *host, uint32_t group, uint64_t from, uint64_t index,
+		const void *manifest, size_t len);
+	/* Optional; at start, before anything is applied: the log holds nothing up to 'index', so
+	 * the store must be durable up to there.  After an install that was cut short between the
+	 * log's record and restore it is not: then the store becomes what fetch left.  0, or
+	 * -EUCLEAN: there is neither, and the group does not start. */
+	int (*recover)(
 		void *host, uint32_t group, uint64_t index, const void *manifest, size_t len);
 };
 
@@ -89,9 +103,12 @@ struct repl_proposal {
 /* Memory for proposals: freed by libraft. */
 void *repl_alloc(size_t n);
 
-/* Thread-safe.  'p' stays with repl until exactly one of its callbacks ran.  Per group, proposals
- * are applied in submission order; what waits is coalesced into one append. */
-void repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p);
+/* Thread-safe; calls nothing back, so that locks may be held.  'p' stays with repl until exactly one of
+ * its callbacks ran on the loop thread.  Per group, proposals are applied in submission order; what waits
+ * is coalesced into one append.  -ETIMEDOUT: nothing runs any more; 'p' is the caller's again, without
+ * its data, and no callback will run. */
+VX_MUST_CHECK
+int repl_propose(struct repl *r, uint32_t group, struct repl_proposal *p);
 
 /* Thread-safe, blocks: marks the group at its last applied index now. */
 VX_MUST_CHECK

@@ -81,7 +81,7 @@ uint64_t repl_core_term_of(const struct repl_core_group *g, uint64_t index)
 
 /* --- bootstrap ---------------------------------------------------------------------- */
 
-static void address_of(uint64_t id, char ret[REPL_ADDRESS_MAX])
+void repl_address_of(uint64_t id, char ret[REPL_ADDRESS_MAX])
 {
 	snprintf(ret, REPL_ADDRESS_MAX, "%" PRIu64, id);
 }
@@ -107,7 +107,7 @@ int repl_core_bootstrap(struct wal *w, uint32_t group, const uint64_t *ids, unsi
 		return -EINVAL;
 	raft_configuration_init(&c);
 	for (unsigned i = 0; rc == 0 && i < n; i++) {
-		address_of(ids[i], address);
+		repl_address_of(ids[i], address);
 		rc = repl_errno_from_raft(raft_configuration_add(&c, ids[i], address, RAFT_VOTER));
 	}
 	if (rc == 0)
@@ -177,8 +177,10 @@ static int take_state(struct repl_core_group *g, struct wal_group_state *st, str
 		if (rc != 0)
 			return vx_err_set(err, rc, "group %u: unreadable manifest of mark %" PRIu64,
 				g->opts.group, st->mark_index);
+		rc = repl_conf_base(g, m.conf_index, &m.conf);
 		raft_configuration_close(&m.conf);
-		rc = buf_append(&g->mark_record, st->manifest, st->manifest_len);
+		if (rc == 0)
+			rc = buf_append(&g->mark_record, st->manifest, st->manifest_len);
 		if (rc == 0)
 			rc = repl_span_append(g, st->mark_index, st->mark_term);
 	}
@@ -186,10 +188,16 @@ static int take_state(struct repl_core_group *g, struct wal_group_state *st, str
 	g->mark_term = st->mark_term;
 	g->last_index = st->mark_index;
 	for (size_t i = 0; rc == 0 && i < st->n_entries; i++) {
-		if (st->entries[i].index <= st->mark_index)
+		const struct wal_entry *e = &st->entries[i];
+		if (e->index <= st->mark_index)
 			continue;
-		rc = repl_span_append(g, st->entries[i].index, st->entries[i].term);
-		g->last_index = st->entries[i].index;
+		rc = repl_span_append(g, e->index, e->term);
+		if (rc == 0 && e->etype == RAFT_CHANGE)
+			rc = repl_conf_entry(g, e->index, e->data, e->len);
+		if (rc == -EUCLEAN)
+			vx_err_set(err, rc, "group %u: entry %" PRIu64 " is no configuration",
+				g->opts.group, e->index);
+		g->last_index = e->index;
 	}
 	return rc;
 }
@@ -208,7 +216,7 @@ int repl_core_open(struct repl_env *env, const struct repl_core_opts *opts,
 		g->opts.mark_interval_ms = DEFAULT_MARK_INTERVAL_MS;
 	if (g->opts.trailing == 0)
 		g->opts.trailing = 1; /* zero means "install" to snapshot_put */
-	address_of(opts->node_id, g->address);
+	repl_address_of(opts->node_id, g->address);
 	g->wait_tail = &g->wait_head;
 	repl_io_init(g);
 	repl_fsm_init(g);
@@ -242,6 +250,7 @@ int repl_core_open(struct repl_env *env, const struct repl_core_opts *opts,
 	return 0;
 out_free:
 	repl_io_release(g);
+	repl_conf_release(g);
 	free(g->spans);
 	free(g);
 	return rc;
@@ -250,6 +259,10 @@ out_free:
 int repl_core_start(struct repl_core_group *g, struct vx_err *err)
 {
 	assert(!g->started);
+	int rc = repl_install_recover(g);
+	if (rc != 0)
+		return vx_err_set(err, rc, "group %u: the store is not at mark %" PRIu64 ": %s",
+			g->opts.group, g->mark_index, vx_errno_name(rc));
 	g->started = true;
 	g->stepping = true;
 	g->loading = true;
@@ -264,6 +277,10 @@ int repl_core_start(struct repl_core_group *g, struct vx_err *err)
 		g->started = false;
 		return vx_err_set(err, repl_errno_from_raft(rv), "group %u does not start: %s",
 			g->opts.group, raft_errmsg(&g->raft));
+	}
+	if (!repl_guard_begin_term(g) || !repl_guard_put_configuration_right(g)) {
+		repl_core_fatal(g, -ENOMEM, "no memory for a term");
+		return vx_err_set(err, -ENOMEM, "group %u: no memory", g->opts.group);
 	}
 	repl_core_step(g);
 	return 0;
@@ -332,6 +349,7 @@ void repl_core_close(struct repl_core_group *g, void (*cb)(void *arg), void *arg
 	g->close_arg = arg;
 	g->stepping = true;
 	raft_close(&g->raft, raft_closed);
+	repl_io_release_held(g);
 	fail_batch(g, -ETIMEDOUT);
 	fail_waiting(g, -ETIMEDOUT);
 	g->stepping = false;
@@ -353,6 +371,7 @@ void repl_core_free(struct repl_core_group *g)
 	wal_group_state_release(&g->loaded);
 	repl_io_release(g);
 	buf_release(&g->mark_manifest);
+	repl_conf_release(g);
 	free(g->spans);
 	free(g);
 }
@@ -629,9 +648,11 @@ void repl_core_deliver(struct repl_core_group *g, uint64_t from, const void *p, 
 	if (known)
 		snprintf(address, sizeof address, "%s", known);
 	else
-		address_of(from, address);
+		repl_address_of(from, address);
 	m.server_address = address;
 
+	if (m.type == RAFT_IO_INSTALL_SNAPSHOT && repl_install_begin(g, &m))
+		return;
 	switch (repl_guard_receive(g, &m)) {
 	case REPL_DROP:
 		goto out_drop;
@@ -643,8 +664,15 @@ void repl_core_deliver(struct repl_core_group *g, uint64_t from, const void *p, 
 	}
 	assert(!g->stepping);
 	g->stepping = true;
+	int role;
+	struct raft_server *lent = m.type == RAFT_IO_REQUEST_VOTE ? repl_guard_lend_vote(g, &role)
+								  : NULL;
 	g->recv_cb(&g->io, &m); /* takes entries and snapshots */
+	if (lent)
+		lent->role = role;
 	repl_guard_close_append(g);
+	if (g->conf_wrong && !repl_guard_put_configuration_right(g))
+		repl_core_fatal(g, -ENOMEM, "no memory for a configuration");
 	g->stepping = false;
 	repl_core_step(g);
 	return;

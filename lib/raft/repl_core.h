@@ -136,6 +136,38 @@ void repl_core_close(struct repl_core_group *g, void (*cb)(void *arg), void *arg
 /* Only before start or after close's callback; NULL is fine. */
 void repl_core_free(struct repl_core_group *g);
 
+/* A change of one server of the group, on its leader (rule 8: one at a time, and a server becomes
+ * a voter by way of spare and standby). */
+enum repl_change_kind {
+	REPL_ADD,     /* as a spare: a member that gets no entries */
+	REPL_SPARE,   /* back to that */
+	REPL_STANDBY, /* gets entries, does not vote */
+	REPL_VOTER,   /* from standby, once it has caught up */
+	REPL_REMOVE,
+};
+
+/* 'done' is called once, from inside this or a later step or repl_core_close.  0: the change is
+ * committed.  -EROFS: no leader, or none whose term has committed anything yet; -EBUSY: another change
+ * is under way; -EINVAL: not a step that rule 8 allows, or the leader itself; -ENOENT, -EEXIST: the
+ * server is not, or already, what it is to become; -ETIMEDOUT: outcome unknown.  Other codes: libraft
+ * gave the change up, for example because the server did not catch up. */
+struct repl_change_req {
+	enum repl_change_kind kind;
+	uint64_t id;
+	void (*done)(struct repl_change_req *req, int status);
+	void *impl; /* the core's */
+};
+void repl_core_change(struct repl_core_group *g, struct repl_change_req *req);
+
+/* The configuration as this node knows it, committed or not: copies at most 'n' servers and returns how
+ * many there are. */
+struct repl_server {
+	uint64_t id;
+	enum repl_change_kind role; /* SPARE, STANDBY or VOTER */
+};
+unsigned repl_core_servers(
+	const struct repl_core_group *g, struct repl_server *ret, unsigned n, bool *ret_committed);
+
 bool repl_core_is_started(const struct repl_core_group *g);
 
 void repl_core_stat(const struct repl_core_group *g, struct repl_group_status *ret);

@@ -71,9 +71,10 @@ struct repl_core_group {
 	uint64_t last_index;
 	struct repl_span *spans; /* ascending; spans[0].first is the mark or 1 */
 	size_t n_spans, cap_spans;
-	unsigned ops;     /* log requests under way */
-	unsigned pending; /* of these, appends and installs: rule 4 */
-	unsigned works;   /* background work under way */
+	struct repl_log_op *held; /* ended after the group died: for libraft to hear at close */
+	unsigned ops;             /* log requests under way */
+	unsigned pending;         /* of these, appends and installs: rule 4 */
+	unsigned works;           /* background work under way */
 	bool installing;
 
 	/* Messages. */
@@ -99,6 +100,13 @@ struct repl_core_group {
 	bool apply_busy; /* libraft holds 'apply' */
 	struct raft_apply apply;
 
+	/* Membership and installs. */
+	struct repl_conf *confs; /* of the mark and of the log after it, ascending */
+	size_t n_confs, cap_confs;
+	bool conf_wrong;          /* libraft's is to be put right: rule 17 */
+	void *change;             /* the change under way: rule 8 */
+	struct repl_fetch *fetch; /* the snapshot being fetched */
+
 	/* Apply. */
 	uint64_t posted; /* highest index the host has heard of */
 
@@ -122,6 +130,7 @@ struct repl_core_group {
 };
 
 /* --- repl_core.c ----------------------------------------------------------- */
+void repl_address_of(uint64_t id, char ret[REPL_ADDRESS_MAX]);
 void repl_core_defer(struct repl_core_group *g, struct repl_defer *d);
 void repl_core_fatal(struct repl_core_group *g, int status, const char *what);
 VX_MUST_CHECK
@@ -135,6 +144,7 @@ void repl_post_watermarks(struct repl_core_group *g, uint64_t upto);
 /* --- repl_io.c ---------------------------------------------------------------- */
 void repl_io_init(struct repl_core_group *g);
 void repl_io_open_gate(struct repl_core_group *g);
+void repl_io_release_held(struct repl_core_group *g);
 void repl_io_release(struct repl_core_group *g);
 
 /* --- repl_mark.c ----------------------------------------------------------------- */
@@ -146,6 +156,30 @@ void repl_mark_answer(struct repl_core_group *g);
 VX_MUST_CHECK
 int repl_blob_make(
 	uint64_t index, uint64_t term, const void *host, size_t n, struct raft_buffer *ret);
+
+#define REPL_BLOB_HEAD_BYTES 16u /* index, term */
+
+/* --- repl_conf.c ------------------------------------------------------------------- */
+/* The configuration entry 'index' is at the end of the log.  -EUCLEAN, -ENOMEM. */
+VX_MUST_CHECK
+int repl_conf_entry(struct repl_core_group *g, uint64_t index, const void *p, size_t n);
+/* The log begins with this one. */
+VX_MUST_CHECK
+int repl_conf_base(
+	struct repl_core_group *g, uint64_t index, const struct raft_configuration *base);
+void repl_conf_truncate(struct repl_core_group *g, uint64_t index);
+/* Forgets those before the last one up to 'index'. */
+void repl_conf_trim(struct repl_core_group *g, uint64_t index);
+/* libraft believes what the log says.  -ENOMEM. */
+VX_MUST_CHECK
+int repl_conf_put_right(struct repl_core_group *g);
+void repl_conf_release(struct repl_core_group *g);
+
+/* --- repl_install.c ---------------------------------------------------------------- */
+/* True when the message was taken: its snapshot is being fetched, or it was dropped. */
+bool repl_install_begin(struct repl_core_group *g, struct raft_message *m);
+VX_MUST_CHECK
+int repl_install_recover(struct repl_core_group *g);
 
 /* --- repl_guard.c ------------------------------------------------------------------ */
 enum repl_verdict { REPL_PASS, REPL_DROP, REPL_REFUSE_VOTE };
@@ -163,9 +197,14 @@ bool repl_guard_may_tick(const struct repl_core_group *g);
 bool repl_guard_refuse_vote(const struct repl_core_group *g, const struct raft_request_vote *rv);
 bool repl_guard_log_failed(struct repl_core_group *g, int status);
 bool repl_guard_may_propose(const struct repl_core_group *g);
+int repl_guard_may_change(const struct repl_core_group *g, enum repl_change_kind kind, uint64_t id);
 bool repl_guard_snapshot_busy(const struct repl_core_group *g);
 bool repl_guard_own_mark(const struct repl_core_group *g);
 bool repl_guard_may_truncate(const struct repl_core_group *g, const struct raft_append_entries *ae);
+void repl_guard_keep_configuration(struct repl_core_group *g, const struct raft_append_entries *ae);
+bool repl_guard_put_configuration_right(struct repl_core_group *g);
+struct raft_server *repl_guard_lend_vote(struct repl_core_group *g, int *ret_role);
+bool repl_guard_begin_term(struct repl_core_group *g);
 bool repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m);
 
 /* All rules about a message that arrives and one that leaves. */

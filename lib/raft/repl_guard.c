@@ -3,14 +3,15 @@
  * libraft 0.15 loses acknowledged entries, elects two leaders in one term and aborts the
  * process under message orders that a real network produces.  Each function here closes
  * one hole from the outside, by looking at what goes into and comes out of the library.
- * Every rule has a regression test in tests/raft/test_guard.c that fails without it (only
- * the part of rule 14 about installs is a precaution: 0.15.0 guards itself there); none may be
- * dropped because some other test passes without it.
+ * Every rule has a regression test in tests/raft (test_guard.c, test_member.c) that fails without
+ * it (only the part of rule 14 about installs is a precaution: 0.15.0 guards itself there), and a patch
+ * in tests/sim/mutations that takes it away, which the simulator has to notice; none may be dropped
+ * because some other test passes without it.
  *
- * Rules 8 (pre-vote is on, membership changes one at a time) and 13 (callers are answered
- * from apply) are matters of use: repl_core.c sets raft_set_pre_vote, and never completes a
- * proposal from raft_apply's callback.  Rule 12 (barriers and configuration entries never
- * reach apply) is repl_post_watermarks() in repl_core.c.
+ * Rule 13 (callers are answered from apply) and half of rule 8 (pre-vote is on) are matters of
+ * use: repl_core.c sets raft_set_pre_vote, and never completes a proposal from raft_apply's
+ * callback.  Rule 12 (barriers and configuration entries never reach apply) is
+ * repl_post_watermarks() in repl_core.c.
  */
 #include "raft/repl_core_i.h"
 
@@ -172,14 +173,56 @@ bool repl_guard_may_propose(const struct repl_core_group *g)
 	return !g->apply_busy && !g->batch_head && !g->barrier_busy;
 }
 
+/* --- rule 8: membership changes one at a time ----------------------------------------------------- */
+
+static const struct raft_server *server_of(const struct repl_core_group *g, uint64_t id)
+{
+	for (unsigned i = 0; i < g->raft.configuration.n; i++) {
+		if (g->raft.configuration.servers[i].id == id)
+			return &g->raft.configuration.servers[i];
+	}
+	return NULL;
+}
+
+/* 0 when a leader may start the change.  Two majorities of configurations that differ in one voter
+ * intersect; of two changes under way they need not.  A leader that has committed nothing in its own
+ * term may not know that another leader's change is still to be committed or lost, so it must be ready.
+ * A server votes only after it has caught up as a standby.  A leader does not change itself: libraft
+ * would count it, or trip over it, until the change is committed. */
+int repl_guard_may_change(const struct repl_core_group *g, enum repl_change_kind kind, uint64_t id)
+{
+	const struct raft_server *s = server_of(g, id);
+	if (!repl_core_is_ready(g))
+		return -EROFS;
+	if (g->change || g->raft.configuration_uncommitted_index != 0)
+		return -EBUSY;
+	if (id == 0 || id == g->opts.node_id)
+		return -EINVAL;
+	if (kind == REPL_ADD)
+		return s ? -EEXIST : g->raft.configuration.n < REPL_VOTERS_MAX ? 0 : -EINVAL;
+	if (!s)
+		return -ENOENT;
+	switch (kind) {
+	case REPL_SPARE:
+		return s->role == RAFT_SPARE ? -EEXIST : 0;
+	case REPL_STANDBY:
+		return s->role == RAFT_STANDBY ? -EEXIST : 0;
+	case REPL_VOTER:
+		return s->role == RAFT_VOTER ? -EEXIST : s->role == RAFT_STANDBY ? 0 : -EINVAL;
+	default:
+		return 0;
+	}
+}
+
 /* --- rules 9, 10: what a snapshot of libraft's may claim ----------------------------------------- */
 
-/* libraft copies its current configuration into a snapshot, committed or not.  (Rule 9, that
+/* libraft copies its current configuration into a snapshot, committed or not.  And while another
+ * node's snapshot is being installed, a mark of what was applied before would go back.  (Rule 9, that
  * the snapshot is as far as the store and not merely as far as the queue, is the contract of
  * host->mark, called from snapshot_async in repl_mark.c.) */
 bool repl_guard_snapshot_busy(const struct repl_core_group *g)
 {
-	return g->raft.configuration_uncommitted_index != 0;
+	return g->raft.configuration_uncommitted_index != 0 || g->installing;
 }
 
 /* --- rule 11: our own mark is not a snapshot ------------------------------------------------------- */
@@ -249,6 +292,68 @@ bool repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m
 	return true;
 }
 
+/* --- rule 16: a sole voter that starts begins a term ----------------------------------- */
+
+/* libraft makes a sole voter the leader of the term it finds in its log.  But the process before may
+ * have led that term too, and have sent entries to standbys that its own log then lost; other entries
+ * would get the same index and term, and the standby would keep its own.  So the term is raised, and
+ * recorded, before anything is appended.  False: no memory. */
+bool repl_guard_begin_term(struct repl_core_group *g)
+{
+	if (raft_state(&g->raft) != RAFT_LEADER)
+		return true;
+	uint64_t term = g->raft.current_term + 1;
+	if (g->io.set_term(&g->io, term) != 0 || g->io.set_vote(&g->io, g->opts.node_id) != 0)
+		return false;
+	g->raft.current_term = term;
+	g->raft.voted_for = g->opts.node_id;
+	return true;
+}
+
+/* --- rule 17: the configuration is the last one in the log -------------------------------- */
+
+/* Before a message that truncates: libraft must not go back by itself (see repl_conf.c). */
+void repl_guard_keep_configuration(struct repl_core_group *g, const struct raft_append_entries *ae)
+{
+	for (unsigned i = 0; i < ae->n_entries; i++) {
+		uint64_t local = repl_core_term_of(g, ae->prev_log_index + 1 + i);
+		if (local == 0)
+			return;
+		if (local != ae->entries[i].term) {
+			g->raft.configuration_uncommitted_index = 0;
+			g->conf_wrong = true;
+			return;
+		}
+	}
+}
+
+/* After it, and after a start.  False: no memory. */
+bool repl_guard_put_configuration_right(struct repl_core_group *g)
+{
+	return repl_conf_put_right(g) == 0;
+}
+
+/* --- rule 18: whoever is asked votes --------------------------------------------------------- */
+
+/* A server may be a voter by an entry that it has not received yet, and its vote be needed to commit
+ * that very entry; libraft refuses to vote while it believes to be a standby.  Who may count a vote is
+ * the candidate's business (chapter 4.2.2 of Ongaro's thesis), so for the time of the request the
+ * server is a voter.  NULL: nothing to take back; else '*ret_role' is. */
+struct raft_server *repl_guard_lend_vote(struct repl_core_group *g, int *ret_role)
+{
+	struct raft_server *self = (struct raft_server *)server_of(g, g->opts.node_id);
+	if (!self || self->role == RAFT_VOTER)
+		return NULL;
+	/* Only a voter's clock forgets a leader of whom nothing was heard. */
+	uint64_t now = g->env->ops->now_ms(g->env);
+	if (raft_state(&g->raft) == RAFT_FOLLOWER &&
+		now - g->raft.election_timer_start >= REPL_ELECTION_MS)
+		g->raft.follower_state.current_leader.id = 0;
+	*ret_role = self->role;
+	self->role = RAFT_VOTER;
+	return self;
+}
+
 /* --- the two doors ------------------------------------------------------------------------------------- */
 
 enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_message *m)
@@ -260,6 +365,7 @@ enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_mess
 		repl_guard_clamp_leader_commit(&m->append_entries);
 		if (!repl_guard_may_truncate(g, &m->append_entries))
 			return REPL_DROP;
+		repl_guard_keep_configuration(g, &m->append_entries);
 		repl_guard_open_append(g, &m->append_entries);
 		return REPL_PASS;
 	case RAFT_IO_APPEND_ENTRIES_RESULT:

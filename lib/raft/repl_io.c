@@ -57,6 +57,9 @@ static struct io_op *op_new(struct repl_core_group *g, enum io_kind kind, unsign
 	o->kind = kind;
 	o->op.req.recs = o->recs;
 	o->op.req.n = n;
+	/* A vote or a truncation that a full disk holds up must not come after what was said later;
+	 * marks may overtake, since they make the room. */
+	o->op.req.in_order = kind != IO_MARK;
 	for (unsigned i = 0; i < n; i++)
 		o->recs[i].group = g->opts.group;
 	return o;
@@ -101,7 +104,9 @@ static void op_report(struct repl_core_group *g, struct io_op *o, int status)
 	case IO_APPEND:
 		if (rv == 0)
 			repl_guard_note_durable(g, o->last_term);
-		o->req.append->cb(o->req.append, rv);
+		/* A closed libraft only frees what belongs to the request, provided that it hears of
+		 * success; of a failure it makes a truncation, which its own log may not bear. */
+		o->req.append->cb(o->req.append, g->closing ? 0 : rv);
 		break;
 	case IO_HARDSTATE:
 		if (rv != 0)
@@ -116,17 +121,33 @@ static void op_report(struct repl_core_group *g, struct io_op *o, int status)
 		else
 			tolerate_lost_array(o->bufs);
 		o->req.put->cb(o->req.put, rv);
+		/* libraft has taken the snapshot's configuration, but still waits for what it knew
+		 * before to be committed. */
+		if (rv == 0 && !g->closing && !repl_guard_put_configuration_right(g))
+			repl_core_fatal(g, -ENOMEM, "no memory for a configuration");
 		break;
 	case IO_MARK:
 		if (rv == 0)
 			mark_durable(g, o);
 		o->req.put->cb(o->req.put, rv);
-		if (rv == 0)
+		if (rv == 0) {
 			repl_span_trim(g, g->mark_index);
+			repl_conf_trim(g, g->mark_index);
+		}
 		break;
 	case IO_TRUNCATE:
 		break;
 	}
+}
+
+static void op_over(struct repl_core_group *g, struct io_op *o, int status)
+{
+	g->ops--;
+	if (o->kind == IO_APPEND || o->kind == IO_INSTALL)
+		g->pending--;
+	op_report(g, o, status);
+	buf_release(&o->manifest);
+	free(o);
 }
 
 void repl_core_log_done(struct repl_log_op *op, int status)
@@ -135,18 +156,26 @@ void repl_core_log_done(struct repl_log_op *op, int status)
 	struct repl_core_group *g = o->g;
 	assert(!g->stepping);
 	g->stepping = true;
-	g->ops--;
-	if (o->kind == IO_APPEND || o->kind == IO_INSTALL)
-		g->pending--;
-	if (g->dead)
+	if (!g->closing && !g->dead && repl_guard_log_failed(g, status))
 		status = -ECANCELED;
-	else if (!g->closing && repl_guard_log_failed(g, status))
-		status = -ECANCELED;
-	op_report(g, o, status);
-	buf_release(&o->manifest);
-	free(o);
+	if (g->dead && !g->closing) {
+		/* libraft asserts what does not hold for a request that failed. */
+		op->next = g->held;
+		g->held = op;
+	} else {
+		op_over(g, o, g->dead ? -ECANCELED : status);
+	}
 	g->stepping = false;
 	repl_core_step(g);
+}
+
+void repl_io_release_held(struct repl_core_group *g)
+{
+	while (g->held) {
+		struct repl_log_op *op = g->held;
+		g->held = op->next;
+		op_over(g, VX_CONTAINER_OF(op, struct io_op, op), -ECANCELED);
+	}
 }
 
 /* --- messages -------------------------------------------------------------------------- */
@@ -283,8 +312,11 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
 		r->term = entries[i].term;
 		r->data = entries[i].buf.base;
 		r->len = entries[i].buf.len;
-		if (repl_span_append(g, r->index, r->term) != 0) {
+		if (repl_span_append(g, r->index, r->term) != 0 ||
+			(r->etype == RAFT_CHANGE &&
+				repl_conf_entry(g, r->index, r->data, r->len) != 0)) {
 			repl_span_truncate(g, first);
+			repl_conf_truncate(g, first);
 			free(o);
 			return RAFT_NOMEM;
 		}
@@ -309,6 +341,7 @@ static int io_truncate(struct raft_io *io, raft_index index)
 	o->recs[0].index = index;
 	g->last_index = index - 1;
 	repl_span_truncate(g, index);
+	repl_conf_truncate(g, index);
 	op_submit(o);
 	return 0;
 }
@@ -331,6 +364,8 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
 		.host_len = snapshot->bufs[0].len,
 	};
 	int rc = repl_manifest_encode(&m, &o->manifest);
+	if (rc == 0 && install)
+		rc = repl_conf_base(g, m.conf_index, &m.conf);
 	if (rc != 0) {
 		buf_release(&o->manifest);
 		free(o);

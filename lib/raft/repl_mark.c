@@ -22,8 +22,7 @@
 
 #include "base/log.h"
 
-#define BLOB_HEAD_BYTES 16u
-#define ENTRY_OVERHEAD  64u /* what libraft keeps beside an entry's data */
+#define ENTRY_OVERHEAD 64u /* what libraft keeps beside an entry's data */
 
 static struct repl_core_group *group_of(struct raft_fsm *fsm)
 {
@@ -33,15 +32,15 @@ static struct repl_core_group *group_of(struct raft_fsm *fsm)
 int repl_blob_make(
 	uint64_t index, uint64_t term, const void *host, size_t n, struct raft_buffer *ret)
 {
-	uint8_t *p = raft_malloc(BLOB_HEAD_BYTES + n);
+	uint8_t *p = raft_malloc(REPL_BLOB_HEAD_BYTES + n);
 	if (!p)
 		return -ENOMEM;
 	put_le64(p, index);
 	put_le64(p + 8, term);
 	if (n > 0)
-		memcpy(p + BLOB_HEAD_BYTES, host, n);
+		memcpy(p + REPL_BLOB_HEAD_BYTES, host, n);
 	ret->base = p;
-	ret->len = BLOB_HEAD_BYTES + n;
+	ret->len = REPL_BLOB_HEAD_BYTES + n;
 	return 0;
 }
 
@@ -198,13 +197,13 @@ static int fsm_finalize(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
 static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
 	struct repl_core_group *g = group_of(fsm);
-	if (buf->len < BLOB_HEAD_BYTES)
+	if (buf->len < REPL_BLOB_HEAD_BYTES)
 		return RAFT_MALFORMED;
 	uint64_t index = get_le64(buf->base);
 	if (!repl_guard_own_mark(g)) {
 		const uint8_t *p = buf->base;
 		int rc = g->env->host_ops->restore(g->env->host, g->opts.group, index,
-			p + BLOB_HEAD_BYTES, buf->len - BLOB_HEAD_BYTES);
+			p + REPL_BLOB_HEAD_BYTES, buf->len - REPL_BLOB_HEAD_BYTES);
 		if (rc != 0)
 			return repl_errno_to_raft(rc);
 		g->unmarked_bytes = 0;

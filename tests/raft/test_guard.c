@@ -9,11 +9,11 @@
 
 #include <cmocka.h>
 
-#include "harness.h"
+#include "tests/sim/sim.h"
 
-static struct harness *quiet(void)
+static struct sim *quiet(void)
 {
-	struct h_params p = {
+	struct sim_params p = {
 		.seed = 42,
 		.n = 3,
 		.trailing = 4,
@@ -23,45 +23,45 @@ static struct harness *quiet(void)
 		.disk_min_ms = 1,
 		.disk_max_ms = 1,
 	};
-	return h_new(&p);
+	return sim_new(&p);
 }
 
-static bool ready(struct harness *h, void *arg)
+static bool ready(struct sim *h, void *arg)
 {
-	return h_leader(h) == *(int *)arg;
+	return sim_leader(h) == *(int *)arg;
 }
 
 /* Node 'node' leads with its barrier committed. */
-static void lead(struct harness *h, unsigned node)
+static void lead(struct sim *h, unsigned node)
 {
 	int want = (int)node;
-	assert_true(h_elect(h, node, 30000));
-	assert_true(h_run_until(h, ready, &want, 2000));
+	assert_true(sim_elect(h, node, 30000));
+	assert_true(sim_run_until(h, ready, &want, 2000));
 }
 
-static void stand_still(struct harness *h, unsigned node)
+static void stand_still(struct sim *h, unsigned node)
 {
-	assert_int_equal(raft_state(h_raft(h, node)), RAFT_FOLLOWER);
-	h_raft(h, node)->follower_state.randomized_election_timeout = 1000000;
+	assert_int_equal(raft_state(sim_raft(h, node)), RAFT_FOLLOWER);
+	sim_raft(h, node)->follower_state.randomized_election_timeout = 1000000;
 }
 
-static void end(struct harness *h)
+static void end(struct sim *h)
 {
-	h_heal(h);
-	h_run(h, 100);
-	h_free(h);
+	sim_heal(h);
+	sim_run(h, 100);
+	sim_free(h);
 }
 
 /* Node 0 led, was cut off with 'n' entries nobody else has, and stepped down. */
-static struct harness *with_stale_tail(unsigned n)
+static struct sim *with_stale_tail(unsigned n)
 {
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	h_isolate(h, 0, true);
-	h_propose_many(h, 0, n, 16);
-	while (raft_state(h_raft(h, 0)) != RAFT_FOLLOWER)
-		h_run(h, 50);
+	sim_run(h, 300);
+	sim_isolate(h, 0, true);
+	sim_propose_many(h, 0, n, 16);
+	while (raft_state(sim_raft(h, 0)) != RAFT_FOLLOWER)
+		sim_run(h, 50);
 	stand_still(h, 0);
 	return h;
 }
@@ -71,30 +71,30 @@ static struct harness *with_stale_tail(unsigned n)
 static void raft_false_acknowledgement_is_clamped(void **state)
 {
 	(void)state;
-	struct harness *h = with_stale_tail(5);
-	h_cut(h, 1, 0, false);
-	h_latency(h, 0, 1, 300);
-	assert_true(h_elect(h, 1, 30000));
-	h_cut(h, 0, 1, false);
-	h_run(h, 6); /* the heartbeat arrives at node 0 and nothing after it */
-	h_cut(h, 1, 0, true);
+	struct sim *h = with_stale_tail(5);
+	sim_cut(h, 1, 0, false);
+	sim_latency(h, 0, 1, 300);
+	assert_true(sim_elect(h, 1, 30000));
+	sim_cut(h, 0, 1, false);
+	sim_run(h, 6); /* the heartbeat arrives at node 0 and nothing after it */
+	sim_cut(h, 1, 0, true);
 	int one = 1;
-	assert_true(h_run_until(h, ready, &one, 200));
-	h_isolate(h, 2, true);
-	h_cut(h, 0, 2, true);
-	uint64_t x = h_propose_many(h, 1, 2, 16);
-	h_run(h, 400); /* the answer of node 0 is in */
-	assert_false(h_acked(h, x));
-	assert_false(h_acked(h, x + 1));
+	assert_true(sim_run_until(h, ready, &one, 200));
+	sim_isolate(h, 2, true);
+	sim_cut(h, 0, 2, true);
+	uint64_t x = sim_propose_many(h, 1, 2, 16);
+	sim_run(h, 400); /* the answer of node 0 is in */
+	assert_false(sim_acked(h, x));
+	assert_false(sim_acked(h, x + 1));
 	/* The leader dies; the others carry on without x. */
-	h_crash(h, 1);
-	h_latency(h, 0, 1, 0);
-	h_heal(h);
+	sim_crash(h, 1);
+	sim_latency(h, 0, 1, 0);
+	sim_heal(h);
 	lead(h, 2);
-	uint64_t v = h_propose(h, 2, 16);
-	h_run(h, 500);
-	assert_true(h_acked(h, v));
-	h_check_acked(h);
+	uint64_t v = sim_propose(h, 2, 16);
+	sim_run(h, 500);
+	assert_true(sim_acked(h, v));
+	sim_check_acked(h);
 	end(h);
 }
 
@@ -115,13 +115,13 @@ static struct raft_message append_message(
 static void raft_leader_commit_is_clamped(void **state)
 {
 	(void)state;
-	struct harness *h = with_stale_tail(5);
-	struct raft *r = h_raft(h, 0);
+	struct sim *h = with_stale_tail(5);
+	struct raft *r = sim_raft(h, 0);
 	uint64_t commit = r->commit_index, last = raft_last_index(r);
 	assert_true(last >= commit + 5);
 	struct raft_message m = append_message(
-		r->current_term + 1, commit, repl_core_term_of(h_core(h, 0), commit), commit + 4);
-	h_inject(h, 1, 0, &m);
+		r->current_term + 1, commit, repl_core_term_of(sim_core(h, 0), commit), commit + 4);
+	sim_inject(h, 1, 0, &m);
 	assert_int_equal(r->commit_index, commit);
 	end(h);
 }
@@ -143,45 +143,45 @@ static struct raft_message result_message(uint64_t term, uint64_t last)
 static void raft_old_term_entry_is_not_committed_by_counting(void **state)
 {
 	(void)state;
-	struct harness *h = with_stale_tail(1);
-	uint64_t old = raft_last_index(h_raft(h, 0));
+	struct sim *h = with_stale_tail(1);
+	uint64_t old = raft_last_index(sim_raft(h, 0));
 	/* Node 2 leads a term of its own; its barrier stays with it. */
-	assert_true(h_elect(h, 2, 30000));
-	h_isolate(h, 2, true);
-	while (raft_state(h_raft(h, 2)) != RAFT_FOLLOWER)
-		h_run(h, 50);
+	assert_true(sim_elect(h, 2, 30000));
+	sim_isolate(h, 2, true);
+	while (raft_state(sim_raft(h, 2)) != RAFT_FOLLOWER)
+		sim_run(h, 50);
 	stand_still(h, 2);
 	/* Node 0 leads again with node 1, its disk is slow. */
-	h_cut(h, 0, 1, false);
-	h_cut(h, 1, 0, false);
-	h_disk_latency(h, 0, 1);
-	h_disk_latency(h, 1, 5000); /* node 1 stores nothing for now */
-	h_disk_latency(h, 1, 1);
-	assert_true(h_elect(h, 0, 30000));
-	h_disk_latency(h, 0, 400);
-	h_cut(h, 1, 0, true);
-	h_cut(h, 0, 1, true);
-	struct raft *r = h_raft(h, 0);
+	sim_cut(h, 0, 1, false);
+	sim_cut(h, 1, 0, false);
+	sim_disk_latency(h, 0, 1);
+	sim_disk_latency(h, 1, 5000); /* node 1 stores nothing for now */
+	sim_disk_latency(h, 1, 1);
+	assert_true(sim_elect(h, 0, 30000));
+	sim_disk_latency(h, 0, 400);
+	sim_cut(h, 1, 0, true);
+	sim_cut(h, 0, 1, true);
+	struct raft *r = sim_raft(h, 0);
 	assert_true(r->commit_index < old);
 	struct raft_message m = result_message(r->current_term, old);
-	h_inject(h, 1, 0, &m); /* the barrier is not durable */
+	sim_inject(h, 1, 0, &m); /* the barrier is not durable */
 	assert_true(r->commit_index < old);
-	h_run(h, 500); /* now it is */
+	sim_run(h, 500); /* now it is */
 	assert_int_equal(raft_state(r), RAFT_LEADER);
-	assert_true(h_core(h, 0)->guard.own_durable);
-	h_inject(h, 1, 0, &m);
+	assert_true(sim_core(h, 0)->guard.own_durable);
+	sim_inject(h, 1, 0, &m);
 	assert_true(r->commit_index < old);
 	/* Node 2 wins with node 1 and overwrites. */
-	h_crash(h, 0);
-	h_isolate(h, 2, false);
+	sim_crash(h, 0);
+	sim_isolate(h, 2, false);
 	lead(h, 2);
-	uint64_t v = h_propose(h, 2, 16);
-	h_run(h, 500);
-	assert_true(h_acked(h, v));
-	h_disk_latency(h, 0, 0);
-	h_start(h, 0);
-	h_run(h, 1000);
-	h_check_acked(h);
+	uint64_t v = sim_propose(h, 2, 16);
+	sim_run(h, 500);
+	assert_true(sim_acked(h, v));
+	sim_disk_latency(h, 0, 0);
+	sim_start(h, 0);
+	sim_run(h, 1000);
+	sim_check_acked(h);
 	end(h);
 }
 
@@ -189,32 +189,32 @@ static void raft_old_term_entry_is_not_committed_by_counting(void **state)
 static void raft_follower_does_not_campaign_while_it_appends(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	h_disk_latency(h, 1, 4000);
-	h_disk_latency(h, 2, 1);
-	h_propose(h, 0, 16);
-	h_run(h, 20);
-	assert_true(h_core(h, 1)->pending > 0);
-	h_crash(h, 0);
-	h_isolate(h, 2, true);
-	h_favour(h, 1);
+	sim_run(h, 300);
+	sim_disk_latency(h, 1, 4000);
+	sim_disk_latency(h, 2, 1);
+	sim_propose(h, 0, 16);
+	sim_run(h, 20);
+	assert_true(sim_core(h, 1)->pending > 0);
+	sim_crash(h, 0);
+	sim_isolate(h, 2, true);
+	sim_favour(h, 1);
 	stand_still(h, 2);
 	for (unsigned i = 0; i < 30; i++) {
-		h_run(h, 100);
-		assert_int_equal(raft_state(h_raft(h, 1)), RAFT_FOLLOWER);
+		sim_run(h, 100);
+		assert_int_equal(raft_state(sim_raft(h, 1)), RAFT_FOLLOWER);
 	}
-	h_disk_latency(h, 1, 1);
-	h_run(h, 1500); /* the append completes; no assertion of libraft's trips */
-	h_heal(h);
-	assert_true(h_elect(h, 1, 30000));
+	sim_disk_latency(h, 1, 1);
+	sim_run(h, 1500); /* the append completes; no assertion of libraft's trips */
+	sim_heal(h);
+	assert_true(sim_elect(h, 1, 30000));
 	end(h);
 }
 
 struct votes {
 	uint64_t term;
-	unsigned granted_to[H_NODES_MAX];
+	unsigned granted_to[SIM_NODES_MAX];
 };
 
 static void count_votes(void *arg, unsigned from, unsigned to, const struct raft_message *m)
@@ -250,25 +250,25 @@ static void transfer_over(struct raft_transfer *t)
 static void raft_one_vote_per_term_during_a_transfer(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	struct raft *r = h_raft(h, 0);
+	sim_run(h, 300);
+	struct raft *r = sim_raft(h, 0);
 	struct raft_transfer t = {0};
-	h_isolate(h, 0, true);
+	sim_isolate(h, 0, true);
 	assert_int_equal(raft_transfer(r, &t, 3, transfer_over), 0);
 	struct votes v = {.term = r->current_term + 1};
-	h_tap(h, count_votes, &v);
-	uint64_t last = raft_last_index(r), last_term = repl_core_term_of(h_core(h, 0), last);
+	sim_tap(h, count_votes, &v);
+	uint64_t last = raft_last_index(r), last_term = repl_core_term_of(sim_core(h, 0), last);
 	struct raft_message one = vote_message(v.term, 2, last, last_term);
 	struct raft_message two = vote_message(v.term, 3, last, last_term);
-	h_inject(h, 1, 0, &one);
+	sim_inject(h, 1, 0, &one);
 	assert_non_null(r->transfer);
-	h_inject(h, 2, 0, &two);
-	h_run(h, 50); /* the vote is durable and leaves */
+	sim_inject(h, 2, 0, &two);
+	sim_run(h, 50); /* the vote is durable and leaves */
 	assert_int_equal(v.granted_to[1], 1);
 	assert_int_equal(v.granted_to[2], 0);
-	h_tap(h, NULL, NULL);
+	sim_tap(h, NULL, NULL);
 	end(h);
 }
 
@@ -276,17 +276,17 @@ static void raft_one_vote_per_term_during_a_transfer(void **state)
 static void raft_timeout_now_is_ignored(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
+	sim_run(h, 300);
 	struct raft_message m;
 	memset(&m, 0, sizeof m);
 	m.type = RAFT_IO_TIMEOUT_NOW;
-	m.timeout_now.term = h_raft(h, 1)->current_term;
-	m.timeout_now.last_log_index = raft_last_index(h_raft(h, 1));
+	m.timeout_now.term = sim_raft(h, 1)->current_term;
+	m.timeout_now.last_log_index = raft_last_index(sim_raft(h, 1));
 	m.timeout_now.last_log_term = m.timeout_now.term;
-	h_inject(h, 0, 1, &m);
-	assert_int_equal(raft_state(h_raft(h, 1)), RAFT_FOLLOWER);
+	sim_inject(h, 0, 1, &m);
+	assert_int_equal(raft_state(sim_raft(h, 1)), RAFT_FOLLOWER);
 	end(h);
 }
 
@@ -295,25 +295,25 @@ static void raft_timeout_now_is_ignored(void **state)
 static void raft_broken_log_ends_the_node(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	h_isolate(h, 2, true);
-	h_break_log(h, 1);
-	uint64_t v = h_propose(h, 0, 16);
-	h_run(h, 200);
-	assert_false(h_is_up(h, 1));
-	assert_false(h_acked(h, v));
-	h_start(h, 1);
-	h_heal(h);
-	h_run(h, 2000);
+	sim_run(h, 300);
+	sim_isolate(h, 2, true);
+	sim_break_log(h, 1, 1);
+	uint64_t v = sim_propose(h, 0, 16);
+	sim_run(h, 200);
+	assert_false(sim_is_up(h, 1));
+	assert_false(sim_acked(h, v));
+	sim_start(h, 1);
+	sim_heal(h);
+	sim_run(h, 2000);
 	lead(h, 0);
-	h_break_log(h, 0);
-	uint64_t w = h_propose(h, 0, 16);
-	h_run(h, 5);
-	assert_false(h_is_up(h, 0));
-	assert_false(h_acked(h, w));
-	assert_true(h_failed(h, w));
+	sim_break_log(h, 0, 1);
+	uint64_t w = sim_propose(h, 0, 16);
+	sim_run(h, 5);
+	assert_false(sim_is_up(h, 0));
+	assert_false(sim_acked(h, w));
+	assert_true(sim_failed(h, w));
 	end(h);
 }
 
@@ -321,43 +321,43 @@ static void raft_broken_log_ends_the_node(void **state)
 static void raft_one_append_batch_is_in_flight(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	struct raft *r = h_raft(h, 0);
+	sim_run(h, 300);
+	struct raft *r = sim_raft(h, 0);
 	uint64_t last = raft_last_index(r);
-	uint64_t v = h_propose(h, 0, 16);
+	uint64_t v = sim_propose(h, 0, 16);
 	for (unsigned i = 0; i < 9; i++)
-		h_propose(h, 0, 16);
+		sim_propose(h, 0, 16);
 	assert_int_equal(raft_last_index(r), last + 1);
-	while (!h_acked(h, v))
-		h_run(h, 1);
+	while (!sim_acked(h, v))
+		sim_run(h, 1);
 	assert_int_equal(raft_last_index(r), last + 10);
-	h_run(h, 100);
-	assert_true(h_acked(h, v + 9));
+	sim_run(h, 100);
+	assert_true(sim_acked(h, v + 9));
 	end(h);
 }
 
-/* Rules 9 and 11.  A mark follows the store (the harness checks every MARK record), and at
+/* Rules 9 and 11.  A mark follows the store (the simulator checks every MARK record), and at
  * restart it restores nothing. */
 static void raft_own_mark_restores_nothing(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
 	for (unsigned i = 0; i < 20; i++) {
-		h_propose_many(h, 0, 10, 1 << 14);
-		h_run(h, 100);
+		sim_propose_many(h, 0, 10, 1 << 14);
+		sim_run(h, 100);
 	}
-	assert_true(h_core(h, 0)->mark_index > 10);
-	assert_true(h_core(h, 1)->mark_index > 10);
-	uint64_t mark = h_core(h, 1)->mark_index, applied = h_applied(h, 1);
-	h_crash(h, 1);
-	h_start(h, 1);
-	assert_int_equal(h_applied(h, 1), mark);
-	h_run(h, 2000);
-	assert_true(h_applied(h, 1) >= applied);
-	assert_int_equal(h_installs(h), 0);
+	assert_true(sim_core(h, 0)->mark_index > 10);
+	assert_true(sim_core(h, 1)->mark_index > 10);
+	uint64_t mark = sim_core(h, 1)->mark_index, applied = sim_applied(h, 1);
+	sim_crash(h, 1);
+	sim_start(h, 1);
+	assert_int_equal(sim_applied(h, 1), mark);
+	sim_run(h, 2000);
+	assert_true(sim_applied(h, 1) >= applied);
+	assert_int_equal(sim_installs(h), 0);
 	end(h);
 }
 
@@ -371,11 +371,11 @@ static void change_over(struct raft_change *c, int status)
 static void raft_no_mark_during_a_configuration_change(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	h_isolate(h, 0, true);
-	struct repl_core_group *g = h_core(h, 0);
+	sim_run(h, 300);
+	sim_isolate(h, 0, true);
+	struct repl_core_group *g = sim_core(h, 0);
 	struct raft_change change;
 	assert_int_equal(raft_add(&g->raft, &change, 9, "9", change_over), 0);
 	assert_true(g->raft.configuration_uncommitted_index > 0);
@@ -383,7 +383,7 @@ static void raft_no_mark_during_a_configuration_change(void **state)
 	unsigned n;
 	assert_int_equal(g->fsm.snapshot(&g->fsm, &bufs, &n), RAFT_BUSY);
 	assert_false(g->mark_busy);
-	h_crash(h, 0);
+	sim_crash(h, 0);
 	end(h);
 }
 
@@ -392,13 +392,13 @@ static void raft_no_mark_during_a_configuration_change(void **state)
 static void raft_barriers_are_posted_as_watermarks(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 500);
-	uint64_t last = raft_last_index(h_raft(h, 0));
+	sim_run(h, 500);
+	uint64_t last = raft_last_index(sim_raft(h, 0));
 	assert_int_equal(last, 2); /* the configuration and one barrier */
 	for (unsigned i = 0; i < 3; i++)
-		assert_int_equal(h_applied(h, i), last);
+		assert_int_equal(sim_applied(h, i), last);
 	end(h);
 }
 
@@ -406,15 +406,15 @@ static void raft_barriers_are_posted_as_watermarks(void **state)
 static void raft_no_truncation_under_an_append(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_run(h, 300);
-	h_disk_latency(h, 1, 1000);
-	h_propose_many(h, 0, 3, 16);
-	h_run(h, 10);
-	struct raft *r = h_raft(h, 1);
+	sim_run(h, 300);
+	sim_disk_latency(h, 1, 1000);
+	sim_propose_many(h, 0, 3, 16);
+	sim_run(h, 10);
+	struct raft *r = sim_raft(h, 1);
 	uint64_t last = raft_last_index(r), term = r->current_term;
-	assert_int_equal(h_core(h, 1)->pending, 1);
+	assert_int_equal(sim_core(h, 1)->pending, 1);
 	/* Another leader's entry in place of the first of the three. */
 	struct raft_entry *e = raft_calloc(1, sizeof *e);
 	uint64_t word = 0;
@@ -423,11 +423,11 @@ static void raft_no_truncation_under_an_append(void **state)
 	struct raft_message m = append_message(term + 1, last - 3, term, 0);
 	m.append_entries.entries = e;
 	m.append_entries.n_entries = 1;
-	h_cut(h, 0, 1, true);
-	h_inject(h, 2, 1, &m);
+	sim_cut(h, 0, 1, true);
+	sim_inject(h, 2, 1, &m);
 	assert_int_equal(raft_last_index(r), last);
-	h_run(h, 1100);
-	assert_int_equal(h_core(h, 1)->pending, 0);
+	sim_run(h, 1100);
+	assert_int_equal(sim_core(h, 1)->pending, 0);
 	assert_int_equal(r->last_stored, last);
 	raft_free(e);
 	end(h);
@@ -437,28 +437,28 @@ static void raft_no_truncation_under_an_append(void **state)
 static void raft_no_append_during_an_install(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
-	h_isolate(h, 1, true);
+	sim_isolate(h, 1, true);
 	for (unsigned i = 0; i < 20; i++) {
-		h_propose_many(h, 0, 10, 1 << 14);
-		h_run(h, 100);
+		sim_propose_many(h, 0, 10, 1 << 14);
+		sim_run(h, 100);
 	}
-	assert_true(h_core(h, 0)->mark_index > 20);
-	h_disk_latency(h, 1, 700);
-	h_heal(h);
-	for (unsigned i = 0; i < 400 && !h_core(h, 1)->installing; i++)
-		h_run(h, 10);
-	assert_true(h_core(h, 1)->installing);
-	struct raft *r = h_raft(h, 1);
+	assert_true(sim_core(h, 0)->mark_index > 20);
+	sim_disk_latency(h, 1, 700);
+	sim_heal(h);
+	for (unsigned i = 0; i < 400 && !sim_core(h, 1)->installing; i++)
+		sim_run(h, 10);
+	assert_true(sim_core(h, 1)->installing);
+	struct raft *r = sim_raft(h, 1);
 	struct raft_message m = append_message(r->current_term, raft_last_index(r),
-		repl_core_term_of(h_core(h, 1), raft_last_index(r)), raft_last_index(r));
-	h_inject(h, 0, 1, &m);
+		repl_core_term_of(sim_core(h, 1), raft_last_index(r)), raft_last_index(r));
+	sim_inject(h, 0, 1, &m);
 	assert_true(r->commit_index < raft_last_index(r));
-	h_disk_latency(h, 1, 1);
-	h_run(h, 4000);
-	assert_true(h_installs(h) > 0);
-	assert_int_equal(h_applied(h, 1), h_applied(h, 0));
+	sim_disk_latency(h, 1, 1);
+	sim_run(h, 4000);
+	assert_true(sim_installs(h) > 0);
+	assert_int_equal(sim_applied(h, 1), sim_applied(h, 0));
 	end(h);
 }
 
@@ -466,15 +466,15 @@ static void raft_no_append_during_an_install(void **state)
 static void raft_late_first_message_appends_nothing(void **state)
 {
 	(void)state;
-	struct harness *h = quiet();
+	struct sim *h = quiet();
 	lead(h, 0);
 	for (unsigned i = 0; i < 20; i++) {
-		h_propose_many(h, 0, 10, 1 << 14);
-		h_run(h, 100);
+		sim_propose_many(h, 0, 10, 1 << 14);
+		sim_run(h, 100);
 	}
-	struct raft *r = h_raft(h, 1);
+	struct raft *r = sim_raft(h, 1);
 	uint64_t last = raft_last_index(r);
-	assert_true(h_core(h, 1)->mark_index > 20);
+	assert_true(sim_core(h, 1)->mark_index > 20);
 	struct raft_entry *e = raft_calloc(3, sizeof *e);
 	uint64_t word = 0;
 	for (unsigned i = 0; i < 3; i++)
@@ -484,9 +484,9 @@ static void raft_late_first_message_appends_nothing(void **state)
 	struct raft_message m = append_message(r->current_term, 0, 0, 0);
 	m.append_entries.entries = e;
 	m.append_entries.n_entries = 3;
-	h_inject(h, 0, 1, &m);
+	sim_inject(h, 0, 1, &m);
 	assert_int_equal(raft_last_index(r), last);
-	h_run(h, 300);
+	sim_run(h, 300);
 	assert_int_equal(raft_last_index(r), last);
 	raft_free(e);
 	end(h);

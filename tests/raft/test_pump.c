@@ -293,7 +293,9 @@ static void propose(struct repl *r, struct count *c, uint32_t group, uint64_t va
 	it->p.len = len;
 	it->p.committed = on_committed;
 	it->p.failed = on_failed;
-	repl_propose(r, group, &it->p);
+	int rc = repl_propose(r, group, &it->p);
+	if (rc != 0)
+		on_failed(&it->p, rc);
 }
 
 static void await(struct count *c, unsigned n)
@@ -333,6 +335,34 @@ static void *write_many(void *arg)
 	}
 	await(&w->count, PER_WRITER);
 	return NULL;
+}
+
+static void never(struct repl_proposal *p, int status)
+{
+	(void)p;
+	(void)status;
+	fail();
+}
+
+/* While nothing runs a proposal is handed back, and nobody is called: the caller may hold a lock that its
+ * callback takes. */
+static void repl_proposal_without_a_reactor_is_handed_back(void **state)
+{
+	(void)state;
+	char dir[128], wal_dir[200];
+	struct host h;
+	struct vx_err err = VX_ERR_INIT;
+	struct repl *r;
+	make_dir(dir, sizeof dir);
+	host_init(&h, dir);
+	struct repl_opts o = make_opts(wal_dir, sizeof wal_dir, dir, 1);
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), 0);
+	struct repl_proposal p = {.data = must(repl_alloc(8)), .len = 8, .failed = never};
+	assert_int_equal(repl_propose(r, FIRST, &p), -ETIMEDOUT);
+	assert_null(p.data);
+	repl_stop(r);
+	host_release(&h);
+	remove_tree(dir);
 }
 
 /* Threads write into all groups: each group applies without a gap, and what one thread wrote
@@ -858,6 +888,7 @@ int main(void)
 		cmocka_unit_test(repl_failed_mark_is_reported_and_repeated),
 		cmocka_unit_test(repl_refusals_name_their_reason),
 		cmocka_unit_test(repl_full_disk_refuses_and_recovers),
+		cmocka_unit_test(repl_proposal_without_a_reactor_is_handed_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,58 @@
+#!/bin/sh
+# mutate.sh - shows that the simulator finds bugs: plants them one by one.
+#
+#	mutate.sh OUT SEEDS "COMPILER FLAGS" "LINKER FLAGS" LIB OBJECT... -- [PATCH...]
+#
+# Each file in tests/sim/mutations is a patch of one source that plants one bug.  It is applied to a copy
+# (the tree is never touched); a patch that does not apply, or does not compile, is a failure: then the
+# source has changed and the bug must be planted anew.  The mutated object is linked before the library, whose own is
+# then not taken.  A mutant is found when simulate ends with a finding within SEEDS seeds.
+set -eu
+out=$1 seeds=$2 cc=$3 ld=$4 lib=$5
+shift 5
+objs=
+while [ "$1" != -- ]; do
+	objs="$objs $1"
+	shift
+done
+shift
+rc=0 n=0 found=0
+for p in "$@"; do
+	name=$(basename "$p" .patch)
+	dir=$out/$name
+	n=$((n + 1))
+	src=$(sed -n 's|^+++ b/||p' "$p")
+	rm -rf "$dir"
+	mkdir -p "$dir/$(dirname "$src")"
+	cp "$src" "$dir/$src"
+	if ! patch -s -p1 --fuzz=0 -d "$dir" <"$p" >"$dir/log" 2>&1; then
+		echo "$name: the patch does not apply to $src any more:"
+		cat "$dir/log"
+		rc=1
+		continue
+	fi
+	# shellcheck disable=SC2086 # lists of words
+	if ! $cc -w -c -o "$dir/mutant.o" "$dir/$src" 2>"$dir/log" ||
+		! $ld -o "$dir/simulate" "$dir/mutant.o" $objs "$lib" $LIBS 2>>"$dir/log"; then
+		echo "$name: does not build:"
+		cat "$dir/log"
+		rc=1
+		continue
+	fi
+	if SEED=1 SEEDS=$seeds STOP=1 "$dir/simulate" >"$dir/log" 2>&1; then
+		echo "$name: NOT found in $seeds seeds"
+		rc=1
+	elif ! grep -q '^seed .* found something' "$dir/log"; then
+		echo "$name: simulate fails:"
+		cat "$dir/log"
+		rc=1
+	else
+		found=$((found + 1))
+		seed=$(sed -n 's/^seed \([0-9]*\) found.*/\1/p' "$dir/log" | head -n 1)
+		why=$(sed -n 's/^SEED=[0-9]* at [0-9]* ms: //p; s/.*Assertion/assertion/p; s/^seed [0-9]*: signal/signal/p' \
+			"$dir/log" | head -n 1)
+		echo "$name: seed $seed: $why"
+	fi
+done
+echo "mutations: $found of $n found"
+exit $rc
