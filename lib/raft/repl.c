@@ -91,6 +91,7 @@ struct repl {
 	struct pump_mark *marks;
 	struct repl_log_op *done, **done_tail;
 	bool stopping;   /* no more work is taken */
+	bool giving_up;  /* what the log has no room for is not waited for */
 	bool awake;      /* 'wake' may be sent to */
 	bool start_over; /* the loop thread has tried to start the groups */
 	int start_status;
@@ -104,7 +105,8 @@ struct repl {
 	uv_async_t wake;
 	uv_timer_t timer;
 	uint64_t random_state;
-	bool closing;
+	bool closing;                              /* the groups are closed, or on the way */
+	bool ending;                               /* and then the loop */
 	struct pump_mark *marked;                  /* to be woken at the end of the turn */
 	struct repl_log_op *parked, **parked_tail; /* staged, refused by a full disk */
 	struct repl_log_op retry;                  /* the empty request */
@@ -441,7 +443,7 @@ static void on_group_closed(void *arg)
 
 static void maybe_end(struct repl *r)
 {
-	if (!r->closing)
+	if (!r->closing || !r->ending)
 		return;
 	for (uint32_t i = 0; i < r->n; i++) {
 		if (!r->groups[i].closed)
@@ -516,7 +518,7 @@ static void on_wake(uv_async_t *h)
 	struct repl_proposal *orphans = r->orphans;
 	struct pump_mark *marks = r->marks;
 	struct repl_log_op *done = r->done;
-	bool stopping = r->stopping;
+	bool stopping = r->stopping, giving_up = r->giving_up;
 	r->dirty = NULL;
 	r->orphans = NULL;
 	r->marks = NULL;
@@ -544,7 +546,8 @@ static void on_wake(uv_async_t *h)
 			repl_core_step(pg->core);
 	}
 	take_marks(r, marks);
-	if (stopping)
+	r->ending |= stopping;
+	if (stopping || (giving_up && r->full))
 		close_groups(r);
 	publish_all(r);
 	maybe_end(r);
@@ -602,6 +605,7 @@ static void *loop_main(void *arg)
 	vx_cond_broadcast(&r->cond);
 	vx_unlock(&r->lock);
 	if (rc != 0) {
+		r->ending = true;
 		close_groups(r);
 		maybe_end(r);
 	}
@@ -689,6 +693,16 @@ int repl_ready(struct repl *r, uint64_t timeout_ms)
 	}
 	vx_unlock(&r->stat_lock);
 	return rc;
+}
+
+void repl_give_up(struct repl *r)
+{
+	if (!r)
+		return;
+	vx_lock(&r->lock);
+	r->giving_up = true;
+	wake(r);
+	vx_unlock(&r->lock);
 }
 
 void repl_stop(struct repl *r)

@@ -86,6 +86,10 @@ int repl_start(struct repl *r, struct vx_err *err);
 VX_MUST_CHECK
 int repl_ready(struct repl *r, uint64_t timeout_ms);
 
+/* Before the end, thread-safe: an append that the log has no room for, now or from now on, is not waited for.
+ * All groups are closed because of it; proposals and marks under way fail with -ETIMEDOUT.  NULL is fine. */
+void repl_give_up(struct repl *r);
+
 /* Stops loop and log writer and frees all.  Proposals under way fail with -ETIMEDOUT.
  * The host marks before, if it wants a quick start next time (repl_mark). */
 void repl_stop(struct repl *r);

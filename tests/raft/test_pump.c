@@ -705,6 +705,66 @@ static void repl_full_disk_refuses_and_recovers(void **state)
 	remove_tree(dir);
 }
 
+/* The end does not wait for room: writers and marks are let go, and what was not acknowledged may be missing at
+ * the next start, which finds a log that can be read. */
+static void repl_full_log_does_not_hold_up_the_end(void **state)
+{
+	(void)state;
+	char dir[128], wal_dir[200];
+	struct host h;
+	struct small_disk disk = {.ops = *disk_real()->ops};
+	disk.d.ops = &disk.ops;
+	disk.ops.pwrite = small_pwrite;
+	disk.ops.allocate = small_allocate;
+	disk.ops.open = small_open;
+	make_dir(dir, sizeof dir);
+	host_init(&h, dir);
+	struct repl_opts o = make_opts(wal_dir, sizeof wal_dir, dir, 2);
+	o.disk = &disk.d;
+	o.wal.backend = WAL_PWRITE;
+	o.mark_bytes = 64u << 20;
+	h.hold_marks = true;
+	struct repl *r = start(&h, &o);
+	struct count c = {.h = &h}, held = {.h = &h}, late = {.h = &h};
+	atomic_store(&disk.full, true);
+	unsigned n = 0;
+	while (snapshot(&c).failed == 0 && n < 100) {
+		propose(r, n % 2 ? &held : &c, FIRST, n, 1u << 20);
+		n++;
+		usleep(50 * 1000);
+	}
+	assert_int_equal(snapshot(&c).status, -ENOSPC);
+	assert_true(snapshot(&c).failed + snapshot(&held).failed + snapshot(&c).committed +
+			    snapshot(&held).committed <
+		    n);
+	vx_lock(&h.lock);
+	h.hold_marks = false;
+	vx_cond_broadcast(&h.cond);
+	vx_unlock(&h.lock);
+	repl_give_up(r);
+	/* These would wait for ever. */
+	await(&c, (n + 1) / 2);
+	await(&held, n / 2);
+	propose(r, &late, FIRST, 5000, 100);
+	await(&late, 1);
+	assert_int_equal(snapshot(&late).failed, 1);
+	assert_int_equal(snapshot(&late).status, -ETIMEDOUT);
+	assert_int_equal(repl_mark(r, FIRST), -ETIMEDOUT);
+	repl_stop(r);
+	assert_int_equal(h.bad, 0);
+	host_release(&h);
+	atomic_store(&disk.full, false);
+	host_init(&h, dir);
+	r = start(&h, &o);
+	struct count again = {.h = &h};
+	propose(r, &again, FIRST, 6000, 1000);
+	await(&again, 1);
+	assert_int_equal(snapshot(&again).committed, 1);
+	repl_stop(r);
+	host_release(&h);
+	remove_tree(dir);
+}
+
 /* --- kill ------------------------------------------------------------------------------------- */
 
 struct killed {
@@ -889,6 +949,7 @@ int main(void)
 		cmocka_unit_test(repl_refusals_name_their_reason),
 		cmocka_unit_test(repl_full_disk_refuses_and_recovers),
 		cmocka_unit_test(repl_proposal_without_a_reactor_is_handed_back),
+		cmocka_unit_test(repl_full_log_does_not_hold_up_the_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
