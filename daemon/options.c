@@ -33,6 +33,8 @@ const struct opt_def vecfsd_options[] = {
 		"how the log is written"},
 	{"wal-segment-size", 0, OPT_SIZE, "64M", 16 << 20, (int64_t)1 << 30, NULL, "SIZE", false,
 		false, "bytes per log segment"},
+	{"mark-interval", 0, OPT_INT, "30000", 20, 3600000, NULL, "MS", false, false,
+		"milliseconds after which what is applied is made durable by itself"},
 	{"allow-other", 0, OPT_BOOL, "yes", 0, 0, NULL, NULL, false, false,
 		"let other users see the mount"},
 	{"pid-file", 0, OPT_STRING, "", 0, 0, NULL, "FILE", false, false,

@@ -426,6 +426,9 @@ int op_scan(struct session *s, const struct rpc_frame *f)
 		if (rc == 0 && rpc_rows_bytes(&s->rows) >= RPC_CHUNK_BYTES)
 			gone = chunk_send(&ch, false);
 	}
+	/* All that can be read goes out before the word that some could not. */
+	if (rc == -EUCLEAN && sc && gone == 0)
+		gone = chunk_send(&ch, false);
 	if (rc == -ENOENT && sc) {
 		chunk_send(&ch, true);
 	} else if (gone == 0) {

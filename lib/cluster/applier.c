@@ -374,6 +374,7 @@ void db_give_up(struct db *db)
 	db->give_up = true;
 	vx_cond_broadcast(&db->stall_cond);
 	vx_unlock(&db->apply_lock);
+	repl_give_up(db->repl);
 }
 
 void applier_stop(struct db *db)

@@ -7,6 +7,7 @@
  */
 #include "cluster/catalog.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,11 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "store/claim.h"
+#include "store/pagesum.h"
 
 #define CATALOG_FORMAT 1
+#define CATALOG_CLAIM  "catalog.mark" /* what catalog.db had at the last mark: claim.h */
 #define BUSY_MS        10000
 #define SEALED         "sealed" /* row of 'opt': the collection has had records */
 
@@ -289,6 +293,23 @@ out:
 }
 
 /* --- opening --------------------------------------------------------------------------------- */
+/* The log has let go of what the mark found here. */
+static int check_claim(struct db *db, const char *path, struct vx_err *err)
+{
+	char mark[4096];
+	int rc = path_join(mark, sizeof mark, "%s/" CATALOG_CLAIM, db->dir);
+
+	if (rc)
+		return rc;
+	uint64_t claimed = claim_read(disk_real(), mark);
+	if (db->catalog->applied >= claimed)
+		return 0;
+	return vx_err_set(err, -EUCLEAN,
+		"%s: has lost entries %llu to %llu: the file, or its -wal file, is damaged or "
+		"missing",
+		path, (unsigned long long)db->catalog->applied + 1, (unsigned long long)claimed);
+}
+
 int catalog_open(struct db *db, struct vx_err *err)
 {
 	char path[4096];
@@ -302,10 +323,15 @@ int catalog_open(struct db *db, struct vx_err *err)
 		return rc ? rc : -ENOMEM;
 	}
 	db->catalog = cat;
-	rc = map_sqlite(sqlite3_open_v2(path, &cat->sq,
-		SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL));
+	rc = map_sqlite(pagesum_register());
+	if (rc == 0)
+		rc = map_sqlite(sqlite3_open_v2(path, &cat->sq,
+			SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+			PAGESUM_VFS));
 	if (rc == 0) /* a mark holds the writer's lock while it copies SQLite's log back */
 		sqlite3_busy_timeout(cat->sq, BUSY_MS);
+	if (rc == 0)
+		rc = map_sqlite(pagesum_reserve(cat->sq));
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_exec(cat->sq,
 			"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
@@ -323,6 +349,8 @@ int catalog_open(struct db *db, struct vx_err *err)
 		rc = set_state(cat->sq, "format", CATALOG_FORMAT);
 	if (rc == 0)
 		rc = get_state(cat->sq, "applied", 0, &cat->applied);
+	if (rc == 0 && (rc = check_claim(db, path, err)) != 0)
+		return rc;
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_prepare_v2(cat->sq, "SELECT cid FROM coll", -1, &st, NULL));
 	while (rc == 0 && next_row(st, &rc))
@@ -351,6 +379,30 @@ bool catalog_fresh(const struct db *db)
 	return db->catalog->fresh;
 }
 
+/* Claims all that is in the file now, synced once more: some of it may have come since it was copied back. */
+static int claim(struct db *db, sqlite3 *sq)
+{
+	struct disk *d = disk_real();
+	char path[4096];
+	uint64_t applied = 0;
+	int rc = get_state(sq, "applied", 0, &applied);
+
+	if (rc == 0)
+		rc = path_join(path, sizeof path, "%s/catalog.db-wal", db->dir);
+	if (rc)
+		return rc;
+	int fd = d->ops->open(d, path, O_RDWR, 0);
+	if (fd >= 0) {
+		rc = d->ops->fdatasync(d, fd);
+		(void)d->ops->close(d, fd);
+	}
+	if (rc == 0)
+		rc = path_join(path, sizeof path, "%s/" CATALOG_CLAIM, db->dir);
+	if (rc == 0) /* nothing depends on it but the notice of damage */
+		(void)!claim_write(d, path, applied);
+	return rc;
+}
+
 int catalog_mark(struct db *db)
 {
 	/* A connection of its own: the apply worker goes on meanwhile. */
@@ -360,7 +412,7 @@ int catalog_mark(struct db *db)
 
 	if (rc)
 		return rc;
-	rc = sqlite3_open_v2(path, &sq, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+	rc = sqlite3_open_v2(path, &sq, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, PAGESUM_VFS);
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(sq, BUSY_MS);
 		/* FULL: the database file is synced before the WAL may be reused. */
@@ -368,8 +420,11 @@ int catalog_mark(struct db *db)
 	}
 	if (rc == SQLITE_OK)
 		rc = sqlite3_wal_checkpoint_v2(sq, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
+	rc = map_sqlite(rc);
+	if (rc == 0)
+		rc = claim(db, sq);
 	sqlite3_close(sq);
-	return map_sqlite(rc);
+	return rc;
 }
 
 /* --- applying ------------------------------------------------------------------------------------ */

@@ -50,6 +50,19 @@ static int open_shards(struct db *db, struct vx_err *err)
 	return 0;
 }
 
+/* The next start must not find the directory that this one made. */
+static int shard_missing(struct db *db, uint32_t shard, struct vx_err *err)
+{
+	char path[4096];
+
+	if (path_join(path, sizeof path, "%s/shard-%03u", db->dir, shard) == 0)
+		(void)rmdir(path);
+	return vx_err_set(err, -EUCLEAN,
+		"%s/shard-%03u: missing, although the log says that it was in use; an empty "
+		"directory in its place lets the start go on without what it held",
+		db->dir, shard);
+}
+
 static int open_groups(struct db *db, struct vx_err *err)
 {
 	char wal[4096];
@@ -60,6 +73,7 @@ static int open_groups(struct db *db, struct vx_err *err)
 		.node_id = db->node_id,
 		.first_group = META_GROUP,
 		.n_groups = db->n_groups,
+		.mark_interval_ms = db->opts.mark_interval_ms,
 	};
 	int rc = path_join(wal, sizeof wal, "%s/wal", db->dir);
 
@@ -83,6 +97,8 @@ static int open_groups(struct db *db, struct vx_err *err)
 				"%s/catalog.db: missing or empty, although the log says that it "
 				"held the collections",
 				db->dir);
+		if (db->groups[g].shard && st.mark_index > 0 && shard_fresh(db->groups[g].shard))
+			return shard_missing(db, META_GROUP + g - SHARD_GROUP0, err);
 		db->groups[g].applied = st.mark_index;
 		if (db->groups[g].shard)
 			shard_watermark(db->groups[g].shard, st.mark_index);

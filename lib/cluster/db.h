@@ -31,8 +31,9 @@ struct db_opts {
 	uint32_t index_threads;     /* 0: one per core */
 	uint64_t wal_segment_bytes; /* 0: 64 MiB */
 	uint32_t tail_max;          /* slots not indexed yet before writers wait; 0: 8,192 */
-	const char *wal_backend;    /* "auto", "io_uring", "pwrite"; NULL auto */
-	bool create;                /* make the directory when missing */
+	uint32_t mark_interval_ms; /* how long applied entries wait for a mark at most; 0: 30,000 */
+	const char *wal_backend;   /* "auto", "io_uring", "pwrite"; NULL auto */
+	bool create;               /* make the directory when missing */
 };
 
 /* -EBUSY: another daemon has it; -EROFS, -EACCES: not writable; -EUCLEAN: damage, with the file. */
@@ -187,7 +188,8 @@ int coll_lookup(struct coll *c, const char *id, size_t len, struct coll_rec *ret
 struct coll_scan;
 VX_MUST_CHECK
 int coll_scan_open(struct coll *c, unsigned what, struct coll_scan **ret, struct vx_err *err);
-/* Next record; borrowed until the next call.  -ENOENT at the end. */
+/* Next record; borrowed until the next call.  -ENOENT at the end.  A record whose vector is damaged stops
+ * nothing: all others come, and then -EUCLEAN in place of -ENOENT, with how many and the first of them. */
 VX_MUST_CHECK
 int coll_scan_next(struct coll_scan *sc, const struct coll_rec **ret, struct vx_err *err);
 void coll_scan_close(struct coll_scan *sc);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "cluster/db_i.h"
 
@@ -92,9 +93,22 @@ static int lock_dir(struct db *db, struct vx_err *err)
 	return 0;
 }
 
+/* Over what is meant, not over how it is written. */
+static int identity_sum(struct db *db, const char *cluster, char ret[17])
+{
+	char text[160];
+	int n = snprintf(text, sizeof text, "%d %llu %s %u", NODE_FORMAT,
+		(unsigned long long)db->node_id, cluster, db->n_shards);
+
+	if (n < 0 || (size_t)n >= sizeof text)
+		return -EUCLEAN;
+	snprintf(ret, 17, "%016llx", (unsigned long long)hash_xxh3(text, (size_t)n, 0));
+	return 0;
+}
+
 static int write_identity(struct db *db, struct vx_err *err)
 {
-	char text[256];
+	char text[320], name[17], sum[17];
 	uint64_t cluster;
 
 	do {
@@ -105,11 +119,15 @@ static int write_identity(struct db *db, struct vx_err *err)
 	db->n_shards = db->opts.shards ? db->opts.shards : 1;
 	if (db->n_shards > SHARDS_MAX)
 		return vx_err_set(err, -EINVAL, "at most %u shards", SHARDS_MAX);
+	snprintf(name, sizeof name, "%016llx", (unsigned long long)cluster);
+	int rc = identity_sum(db, name, sum);
+	if (rc)
+		return rc;
 	int n = snprintf(text, sizeof text,
-		"{\"format\": %d, \"node\": %llu, \"cluster\": \"%016llx\", \"shards\": %u}\n",
-		NODE_FORMAT, (unsigned long long)db->node_id, (unsigned long long)cluster,
-		db->n_shards);
-	int rc = disk_write_file(disk_real(), db->dir, "node.json", text, (size_t)n);
+		"{\"format\": %d, \"node\": %llu, \"cluster\": \"%s\", \"shards\": %u, "
+		"\"sum\": \"%s\"}\n",
+		NODE_FORMAT, (unsigned long long)db->node_id, name, db->n_shards, sum);
+	rc = disk_write_file(disk_real(), db->dir, "node.json", text, (size_t)n);
 	if (rc)
 		return vx_err_set(
 			err, rc, "%s/node.json: cannot be written: %s", db->dir, strerror(-rc));
@@ -121,19 +139,27 @@ static int read_identity(struct db *db, const char *path, struct vx_err *err)
 	json_error_t je;
 	json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
 	json_int_t format = 0, node = 0, shards = 0;
+	const char *cluster = "", *sum = NULL;
+	char want[17] = "";
 
 	if (!j)
 		return vx_err_set(err, -EUCLEAN, "%s: damaged: %s", path, je.text);
-	int bad = json_unpack(
-		j, "{s:I, s:I, s:I}", "format", &format, "node", &node, "shards", &shards);
+	int bad = json_unpack(j, "{s:I, s:I, s:I, s:s, s?s}", "format", &format, "node", &node,
+		"shards", &shards, "cluster", &cluster, "sum", &sum);
+	bad = bad || node <= 0 || shards < 1 || shards > SHARDS_MAX;
+	db->node_id = bad ? 0 : (uint64_t)node;
+	db->n_shards = bad ? 0 : (uint32_t)shards;
+	/* The first nodes have none. */
+	bool differs = !bad && format == NODE_FORMAT && sum &&
+		       (identity_sum(db, cluster, want) || strcmp(want, sum) != 0);
 	json_decref(j);
-	if (bad || node <= 0 || shards < 1 || shards > SHARDS_MAX)
+	if (differs)
+		return vx_err_set(err, -EUCLEAN, "%s: damaged: its checksum is wrong", path);
+	if (bad)
 		return vx_err_set(err, -EUCLEAN, "%s: damaged: a field is missing or wrong", path);
 	if (format != NODE_FORMAT)
 		return vx_err_set(err, -EOPNOTSUPP, "%s: format %lld; this vecfsd knows %d", path,
 			(long long)format, NODE_FORMAT);
-	db->node_id = (uint64_t)node;
-	db->n_shards = (uint32_t)shards;
 	return 0;
 }
 

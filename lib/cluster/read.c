@@ -129,6 +129,8 @@ struct coll_scan {
 	struct coll *c;
 	uint32_t n, at;
 	uint64_t after;
+	uint64_t damaged; /* records passed over */
+	struct vx_err damage;
 	struct coll_rec rec;
 	struct {
 		uint32_t shard;
@@ -175,6 +177,12 @@ int coll_scan_next(struct coll_scan *s, const struct coll_rec **ret, struct vx_e
 		int rc = slice_scan_next(s->part[s->at].sc, s->after, &r, err);
 
 		if (rc == -ENOENT) {
+			struct vx_err first = VX_ERR_INIT;
+			uint64_t damaged = slice_scan_damaged(s->part[s->at].sc, &first);
+
+			if (damaged && !s->damaged)
+				s->damage = first;
+			s->damaged += damaged;
 			s->at++;
 			s->after = 0;
 			continue;
@@ -189,7 +197,10 @@ int coll_scan_next(struct coll_scan *s, const struct coll_rec **ret, struct vx_e
 		*ret = &s->rec;
 		return 0;
 	}
-	return -ENOENT;
+	if (!s->damaged)
+		return -ENOENT;
+	return vx_err_set(err, -EUCLEAN, "%llu record%s left out: %s",
+		(unsigned long long)s->damaged, s->damaged == 1 ? " was" : "s were", s->damage.msg);
 }
 
 void coll_scan_close(struct coll_scan *s)

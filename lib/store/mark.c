@@ -62,7 +62,8 @@ static int sync_file(struct shard *s, struct disk *d, const char *path)
 }
 
 /* Copies SQLite's log back, synced. */
-static int checkpoint(struct slice *sl, const char *path, const char *wal, struct vx_err *err)
+static int checkpoint(
+	struct slice *sl, const char *path, const char *wal, uint64_t *applied, struct vx_err *err)
 {
 	struct metadb db;
 	int log = 0, copied = 0;
@@ -85,15 +86,37 @@ static int checkpoint(struct slice *sl, const char *path, const char *wal, struc
 		(void)sqlite3_wal_checkpoint_v2(
 			db.c, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &copied);
 	}
+	/* What was copied back may be newer than the mark, and a log that lost its end would cover it with
+	 * what is older: all of it is claimed, once the log is synced that far. */
+	uint64_t now = 0;
+	if (rc == 0)
+		rc = metadb_applied(&db, &now, err);
 	metadb_close(&db);
 	/* SQLite holds no lock through its log, so that closing a descriptor of it is harmless. */
-	if (rc == 0 && !whole)
+	if (rc == 0 && (!whole || now > *applied))
 		rc = sync_file(sl->shard, disk_real(), wal);
+	if (rc == 0)
+		*applied = VX_MAX(*applied, now);
 	return rc;
 }
 
+/* Nothing depends on it: it is how damage to the log of SQLite is noticed. */
+static void claim(struct slice *sl, uint64_t applied)
+{
+	char path[STORE_PATH_MAX];
+
+	if (applied == 0) /* never opened since it was made */
+		return;
+	int rc = store_path(path, sl->dir, SLICE_CLAIM);
+	if (rc == 0)
+		rc = claim_write(disk_real(), path, applied);
+	if (rc && rc != -ENOENT)
+		log_debug("store", "%s: %s", path, strerror(-rc));
+}
+
 /* The file itself is written by its making and by checkpoints alone, and those sync it. */
-static int sync_sqlite(struct slice *sl, bool made, bool synced, struct vx_err *err)
+static int sync_sqlite(
+	struct slice *sl, bool made, bool synced, uint64_t applied, struct vx_err *err)
 {
 	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
 	struct stat st;
@@ -103,12 +126,22 @@ static int sync_sqlite(struct slice *sl, bool made, bool synced, struct vx_err *
 		rc = store_path(wal, sl->dir, "meta.db-wal");
 	if (rc)
 		return rc;
-	if (stat(wal, &st) < 0 || st.st_size > WAL_COPY_BYTES)
-		return checkpoint(sl, path, wal, err);
+	if (stat(wal, &st) < 0 || st.st_size > WAL_COPY_BYTES) {
+		rc = checkpoint(sl, path, wal, &applied, err);
+		/* A reader in the way keeps the checkpoint from syncing the file, whose first page was not
+		 * synced when it was made.  SQLite throws the log of an empty file away. */
+		if (rc == 0 && made)
+			rc = sync_file(sl->shard, disk_real(), path);
+		if (rc == 0)
+			claim(sl, applied);
+		return rc;
+	}
 	if (!synced && made)
 		rc = sync_file(sl->shard, disk_real(), path);
 	if (!synced && rc == 0)
 		rc = sync_file(sl->shard, disk_real(), wal);
+	if (rc == 0)
+		claim(sl, applied);
 	return rc ? vx_err_set(err, rc, "%s: cannot sync", wal) : 0;
 }
 
@@ -183,7 +216,7 @@ static int mark_slice(const struct mark_item *m, bool synced, struct vx_err *err
 {
 	int rc = synced ? 0 : sync_files(m, err);
 	if (rc == 0)
-		rc = sync_sqlite(m->sl, m->dir, synced, err);
+		rc = sync_sqlite(m->sl, m->dir, synced, m->applied, err);
 	struct shard *s = m->sl->shard;
 	vx_lock(&s->mu);
 	bool gone = m->sl->dropped;
@@ -279,6 +312,8 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 		settle_dirty(&items[i], rc);
 		slice_put(items[i].sl);
 	}
+	if (rc == 0 && dir)
+		rc = roster_write(s);
 	if (rc == 0 && dir)
 		rc = sync_dir(s, s->dir);
 	if (rc == 0 && parent)

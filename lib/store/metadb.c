@@ -5,6 +5,7 @@
  * synced or copied back by a commit: the mark does both.
  */
 #include "store/store_i.h"
+#include "store/pagesum.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -154,7 +155,10 @@ int metadb_run(struct metadb *db, enum metadb_stmt which)
 static int metadb_connect(struct metadb *db, const char *path, int flags, struct vx_err *err)
 {
 	*db = (struct metadb){.c = NULL};
-	int rc = sqlite3_open_v2(path, &db->c, flags | SQLITE_OPEN_NOMUTEX, NULL);
+	int rc = pagesum_register();
+	if (rc)
+		return vx_err_set(err, -ENOMEM, "SQLite cannot be set up: %s", sqlite3_errstr(rc));
+	rc = sqlite3_open_v2(path, &db->c, flags | SQLITE_OPEN_NOMUTEX, PAGESUM_VFS);
 	if (rc) {
 		rc = metadb_err(db, metadb_errno(db->c, sqlite3_extended_errcode(db->c)), err);
 		metadb_close(db);
@@ -216,10 +220,11 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 	int rc = metadb_connect(&db, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
 	if (rc)
 		return rc;
-	rc = metadb_exec(&db,
-		"PRAGMA page_size=4096; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL;"
-		"BEGIN IMMEDIATE;",
-		err);
+	rc = metadb_exec(&db, "PRAGMA page_size=4096; PRAGMA synchronous=OFF;", err);
+	if (rc == 0 && pagesum_reserve(db.c))
+		rc = vx_err_set(err, -EIO, "meta.db: no room for checksums");
+	if (rc == 0)
+		rc = metadb_exec(&db, "PRAGMA journal_mode=WAL; BEGIN IMMEDIATE;", err);
 	if (rc == 0)
 		rc = metadb_exec(&db, create_sql, err);
 	if (rc)
@@ -247,6 +252,22 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 out:
 	metadb_close(&db);
 	return rc;
+}
+
+int metadb_applied(struct metadb *db, uint64_t *ret, struct vx_err *err)
+{
+	sqlite3_stmt *st;
+
+	int rc = metadb_get(db, ST_STATE_GET, &st);
+	if (rc)
+		return metadb_err(db, rc, err);
+	rc = metadb_step(db, st);
+	uint64_t applied = rc == 1 ? (uint64_t)sqlite3_column_int64(st, 4) : 0;
+	sqlite3_reset(st);
+	if (rc < 0)
+		return metadb_err(db, rc, err);
+	*ret = applied;
+	return 0;
 }
 
 int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_schema,

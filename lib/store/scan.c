@@ -19,6 +19,9 @@ struct slice_scan {
 	uint32_t n, next;
 	bool loaded, last;
 	struct slice_rec rec;
+	/* Records whose vectors are damaged: passed over, and told of at the end. */
+	uint64_t damaged;
+	struct vx_err damage; /* of the first */
 };
 
 int slice_scan_open(struct slice *sl, unsigned what, struct slice_scan **ret)
@@ -99,6 +102,13 @@ out:
 	return rc;
 }
 
+uint64_t slice_scan_damaged(const struct slice_scan *sc, struct vx_err *ret_first)
+{
+	if (sc->damaged)
+		*ret_first = sc->damage;
+	return sc->damaged;
+}
+
 int slice_scan_next(
 	struct slice_scan *sc, uint64_t after, const struct slice_rec **ret, struct vx_err *err)
 {
@@ -115,9 +125,19 @@ int slice_scan_next(
 			sc->next++;
 		if (sc->next < sc->n) {
 			p = &p[sc->next++];
-			int rc = rec_settle(sc->sl, sc->what, p, sc->mem.data, &sc->rec, err);
-			if (rc)
+			struct vx_err mine = VX_ERR_INIT;
+			int rc = rec_settle(sc->sl, sc->what, p, sc->mem.data, &sc->rec, &mine);
+			if (rc == -EUCLEAN) {
+				if (sc->damaged++ == 0)
+					sc->damage = mine;
+				after = p->rowid;
+				continue;
+			}
+			if (rc) {
+				if (err)
+					*err = mine;
 				return rc;
+			}
 			*ret = &sc->rec;
 			return 0;
 		}

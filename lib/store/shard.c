@@ -18,6 +18,9 @@
 
 #include "base/log.h"
 
+#define DROPPED     ".dropped"
+#define DROPPED_MAX 1000u /* remains of one slice that cannot be removed */
+
 int store_path(char *ret, const char *dir, const char *name)
 {
 	int n = snprintf(ret, STORE_PATH_MAX, "%s/%s", dir, name);
@@ -59,7 +62,8 @@ void store_remove_tree(struct shard *s, const char *dir)
 	log_warn("store", "%s: cannot be removed", dir);
 }
 
-/* "c-17" -> 17.  Returns 1 for a slice, 2 for a dropped one, 0 for anything else. */
+/* "c-17" -> 17.  Returns 1 for a slice, 2 for a dropped one ("c-17.dropped", or with a number after it), 0 for
+ * anything else. */
 static int parse_name(const char *name, uint32_t *ret_cid)
 {
 	char want[32];
@@ -74,7 +78,7 @@ static int parse_name(const char *name, uint32_t *ret_cid)
 	if (strncmp(name, want, strlen(want)) != 0)
 		return 0;
 	*ret_cid = (uint32_t)cid;
-	return *end == 0 ? 1 : strcmp(end, ".dropped") == 0 ? 2 : 0;
+	return *end == 0 ? 1 : strncmp(end, DROPPED, strlen(DROPPED)) == 0 ? 2 : 0;
 }
 
 /* --- the table ------------------------------------------------------------------------ */
@@ -117,6 +121,7 @@ static void slice_free(struct slice *sl)
 	vx_cond_release(&sl->read_cond);
 	vx_mutex_release(&sl->view_mu);
 	free(sl->dir);
+	free(sl->gone);
 	free(sl);
 }
 
@@ -153,6 +158,18 @@ static int found_one(void *arg, const char *name)
 	return 0;
 }
 
+/* On the roster: without its directory the slice is lost, unless the log makes or drops it again. */
+static int missed_one(struct shard *s, uint32_t cid)
+{
+	if (shard_find(s, cid))
+		return 0;
+	struct slice *sl = slice_new(s, cid);
+	if (!sl)
+		return -ENOMEM;
+	table_add(s, sl);
+	return 0;
+}
+
 int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts,
 	struct shard **ret, struct vx_err *err)
 {
@@ -179,11 +196,13 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	vx_mutex_init(&s->mu, LOCK_SHARD);
 	vx_cond_init(&s->cond);
 	int rc = s->disk->ops->mkdir(s->disk, dir, 0755);
-	if (rc == 0)
-		s->dirty_dir = true;
+	s->fresh = rc == 0;
+	s->dirty_dir = true;    /* the roster may be older than the last create */
 	s->dirty_parent = true; /* made by us, or just before a crash: one sync will do */
 	if (rc == 0 || rc == -EEXIST)
 		rc = s->disk->ops->list(s->disk, dir, found_one, s);
+	if (rc == 0)
+		rc = roster_read(s, missed_one);
 	if (rc) {
 		shard_close(s, false);
 		return vx_err_set(err, rc, "%s: cannot open the shard", dir);
@@ -275,15 +294,9 @@ static void evict(struct shard *s)
 	}
 }
 
-void shard_replayed(struct shard *s)
+bool shard_fresh(const struct shard *s)
 {
-	vx_lock(&s->mu);
-	s->replayed = true;
-	for (unsigned i = 0; i < SHARD_HASH; i++)
-		for (struct slice *sl = s->hash[i]; sl; sl = sl->hash_next)
-			if (sl->phase == SLICE_OPEN)
-				slice_beyond_repair(sl);
-	vx_unlock(&s->mu);
+	return s->fresh;
 }
 
 static void set_bad(struct slice *sl, int rc, const char *why)
@@ -291,6 +304,24 @@ static void set_bad(struct slice *sl, int rc, const char *why)
 	sl->bad = rc;
 	snprintf(sl->bad_msg, sizeof sl->bad_msg, "%s", why);
 	log_error("store", "collection %u is quarantined: %s", sl->cid, why);
+}
+
+/* The log has made again whatever was to be made: what is unfinished now is damaged. */
+void shard_replayed(struct shard *s)
+{
+	vx_lock(&s->mu);
+	s->replayed = true;
+	for (unsigned i = 0; i < SHARD_HASH; i++) {
+		for (struct slice *sl = s->hash[i]; sl; sl = sl->hash_next) {
+			if (sl->phase == SLICE_OPEN)
+				slice_beyond_repair(sl);
+			if (sl->incomplete) {
+				sl->incomplete = false;
+				set_bad(sl, -EUCLEAN, "meta.db is missing or empty");
+			}
+		}
+	}
+	vx_unlock(&s->mu);
 }
 
 void slice_quarantine(struct slice *sl, int rc, const char *why)
@@ -395,12 +426,10 @@ struct slice *shard_slice_get(struct shard *s, uint32_t cid, int *ret_rc, struct
 /* The last pin of a dropped slice ends it. */
 static void destroy(struct slice *sl)
 {
-	char gone[STORE_PATH_MAX];
-
 	if (sl->phase == SLICE_OPEN)
 		slice_close(sl);
-	if ((unsigned)snprintf(gone, sizeof gone, "%s.dropped", sl->dir) < sizeof gone)
-		store_remove_tree(sl->shard, gone);
+	if (sl->gone)
+		store_remove_tree(sl->shard, sl->gone);
 	slice_free(sl);
 }
 
@@ -491,10 +520,33 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 	return 0;
 }
 
-int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err)
+/* Renames the directory out of the way; *ret: to what, NULL if there was none.  What an earlier drop could not
+ * remove (a file made immutable, say) may have the name already: that is no reason not to drop. */
+static int put_aside(struct shard *s, const char *dir, char **ret)
 {
 	char gone[STORE_PATH_MAX];
+	int rc = -EEXIST;
 
+	for (unsigned i = 0; i < DROPPED_MAX && (rc == -EEXIST || rc == -ENOTEMPTY); i++) {
+		int n = i ? snprintf(gone, sizeof gone, "%s" DROPPED "-%u", dir, i)
+			  : snprintf(gone, sizeof gone, "%s" DROPPED, dir);
+		if ((unsigned)n >= sizeof gone)
+			return -ENAMETOOLONG;
+		/* An empty directory there would be replaced; a file would not. */
+		rc = s->disk->ops->rename(s->disk, dir, gone);
+		if (rc == -ENOTDIR)
+			rc = -EEXIST;
+	}
+	*ret = NULL;
+	if (rc == -ENOENT)
+		return 0;
+	if (rc == 0 && !(*ret = strdup(gone)))
+		log_warn("store", "%s is left for the next start to remove", gone);
+	return rc;
+}
+
+int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err)
+{
 	vx_lock(&s->mu);
 	struct slice *sl = shard_find(s, cid);
 	while (sl && (sl->phase == SLICE_OPENING || sl->phase == SLICE_CLOSING)) {
@@ -505,16 +557,14 @@ int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err)
 		vx_unlock(&s->mu);
 		return 0;
 	}
-	int rc = 0;
-	if ((unsigned)snprintf(gone, sizeof gone, "%s.dropped", sl->dir) >= sizeof gone)
-		rc = -ENAMETOOLONG;
-	if (rc == 0)
-		rc = s->disk->ops->rename(s->disk, sl->dir, gone);
+	char *gone = NULL;
+	int rc = put_aside(s, sl->dir, &gone);
 	if (rc) {
 		vx_unlock(&s->mu);
 		return vx_err_set(err, rc, "%s: cannot rename", sl->dir);
 	}
 	table_remove(s, sl);
+	sl->gone = gone;
 	sl->dropped = true;
 	s->dirty_dir = true;
 	if (sl->phase == SLICE_OPEN) {

@@ -249,6 +249,22 @@ static bool never_written(struct slice *sl, const char *path)
 	return any == 0;
 }
 
+/* The mark has let go of the log up to what it claims. */
+static int check_claim(struct slice *sl, struct vx_err *err)
+{
+	char path[STORE_PATH_MAX];
+
+	int rc = store_path(path, sl->dir, SLICE_CLAIM);
+	if (rc)
+		return rc;
+	uint64_t claimed = claim_read(disk_real(), path);
+	if (sl->st.applied >= claimed)
+		return 0;
+	return vx_err_set(err, -EUCLEAN,
+		"meta.db has lost entries %llu to %llu: its -wal file is damaged or gone",
+		(unsigned long long)sl->st.applied + 1, (unsigned long long)claimed);
+}
+
 int slice_open(struct slice *sl, struct vx_err *err)
 {
 	char path[STORE_PATH_MAX], gen[32];
@@ -259,6 +275,8 @@ int slice_open(struct slice *sl, struct vx_err *err)
 	rc = metadb_open(&sl->wdb, path, sl->shard->cache_kib, err);
 	if (rc == 0)
 		rc = metadb_load_state(&sl->wdb, sl->cid, &sl->schema, &sl->st, err);
+	if (rc == 0)
+		rc = check_claim(sl, err);
 	if (rc == -EUCLEAN || rc == -EIO) {
 		/* Looked at only now: closing a second descriptor drops SQLite's locks. */
 		metadb_close(&sl->wdb);

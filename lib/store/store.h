@@ -52,6 +52,8 @@ struct shard_opts {
 VX_MUST_CHECK
 int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts,
 	struct shard **ret, struct vx_err *err);
+/* Its directory was not there and was made: it holds nothing. */
+bool shard_fresh(const struct shard *s);
 /* No reader may be left.  Saves index checkpoints of slices whose index changed when 'save'. */
 void shard_close(struct shard *s, bool save);
 
@@ -159,10 +161,13 @@ int slice_stat_rec(struct slice *sl, const char *id, size_t id_len, struct slice
 struct slice_scan;
 VX_MUST_CHECK
 int slice_scan_open(struct slice *sl, unsigned what, struct slice_scan **ret);
-/* Next record with rowid > 'after' in rowid order; borrowed until the next call.  -ENOENT at the end. */
+/* Next record with rowid > 'after' in rowid order; borrowed until the next call.  -ENOENT at the end.  With
+ * SLICE_VEC, records whose vectors are damaged are passed over. */
 VX_MUST_CHECK
 int slice_scan_next(
 	struct slice_scan *sc, uint64_t after, const struct slice_rec **ret, struct vx_err *err);
+/* How many were passed over so far, and what is wrong with the first (left alone when 0). */
+uint64_t slice_scan_damaged(const struct slice_scan *sc, struct vx_err *ret_first);
 void slice_scan_close(struct slice_scan *sc);
 
 /* Lists without a snapshot (directory pages): ids of rowid > 'after', at most 'max'; 'each' non-zero stops.

@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "base/lock.h"
+#include "store/claim.h"
 #include "store/store.h"
 
 #define STORE_FORMAT        1
@@ -30,6 +31,7 @@
 #define WAL_COPY_BYTES      (256u << 10) /* a longer one is copied back at the mark */
 #define SYNC_ALL_SLICES     16u          /* as many are synced with one call */
 #define WAL_KEEP_BYTES      (4u << 20)   /* a longer SQLite log is truncated at the mark */
+#define SLICE_CLAIM         "mark"       /* what meta.db had at the last mark: claim.h */
 
 /* --- segments (seg.c) --------------------------------------------------------- */
 #define SEG_SLOTS     65536u
@@ -154,6 +156,9 @@ int metadb_run(struct metadb *db, enum metadb_stmt which);
 /* Steps: 1 row, 0 done, or a negative errno. */
 VX_MUST_CHECK
 int metadb_step(struct metadb *db, sqlite3_stmt *st);
+/* The index of the last entry applied, as it is now. */
+VX_MUST_CHECK
+int metadb_applied(struct metadb *db, uint64_t *ret, struct vx_err *err);
 /* SQLite's code as a negative errno. */
 int metadb_errno(sqlite3 *c, int sqlite_rc);
 int metadb_err(struct metadb *db, int rc, struct vx_err *err);
@@ -172,6 +177,7 @@ struct slice {
 	struct shard *shard;
 	uint32_t cid;
 	char *dir;
+	char *gone; /* once dropped: what the directory was renamed to, for the last pin to remove */
 
 	/* guarded by shard->mu */
 	struct slice *hash_next;
@@ -249,6 +255,7 @@ struct shard {
 	unsigned n_open;
 	bool dirty_dir;
 	bool dirty_parent; /* the name of 'dir' itself may not be on disk */
+	bool fresh;        /* the directory was made by this open */
 	int sync_failed;   /* why no mark can be vouched for any more; 0: none */
 	bool replayed;     /* an unfinished slice is a damaged one */
 
@@ -271,6 +278,13 @@ int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err);
 
 /* mark.c */
 int shard_sync_fd(struct shard *s);
+
+/* roster.c: the slices that the shard has, so that one whose directory is gone is missed. */
+VX_MUST_CHECK
+int roster_write(struct shard *s);
+/* Calls 'each' with every cid of the roster; a missing or damaged one has none. */
+VX_MUST_CHECK
+int roster_read(struct shard *s, int (*each)(struct shard *s, uint32_t cid));
 
 /* slice.c */
 VX_MUST_CHECK

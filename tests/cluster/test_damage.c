@@ -1,9 +1,11 @@
 /* test_damage.c - what cannot be read is never taken for empty: nothing is dropped because of it. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dbtest.h"
@@ -173,6 +175,293 @@ static void a_collection_that_lost_its_file_is_not_an_empty_one(void **state)
 	check_not_empty(true);
 }
 
+/* --- what was removed by hand ---------------------------------------------------------- */
+static void must_run(const char *before, const char *dir, const char *after)
+{
+	char cmd[1200];
+
+	assert_true((size_t)snprintf(cmd, sizeof cmd, "%s%s%s", before, dir, after) < sizeof cmd);
+	assert_int_equal(system(cmd), 0);
+}
+
+static void a_slice_whose_directory_is_gone_is_not_an_empty_one(void **state)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct coll_rec r = {.handle = 0};
+	struct coll_scan *sc = NULL;
+	char *dir = make_one();
+	struct db *db = dt_open(dir, 1);
+	struct coll *c = dt_create(db, "other", DIM, VX_L2, 1);
+
+	(void)state;
+	assert_ok(dt_put(c, 1, 1, DIM, &err));
+	coll_put(c);
+	db_close(db);
+	must_run("rm -r '", dir, "/shard-000/c-1'");
+	db = dt_open(dir, 1);
+	c = dt_coll(db, "docs");
+	assert_int_equal(coll_get(c, "r1", 2, COLL_ALL, &r, &err), -EUCLEAN);
+	assert_int_equal(dt_put(c, 1, 2, DIM, &err), -EUCLEAN);
+	assert_int_equal(coll_scan_open(c, COLL_ALL, &sc, &err), -EUCLEAN);
+	assert_int_equal(db_drop(db, "docs", false, &err), -EUCLEAN);
+	coll_put(c);
+	c = dt_coll(db, "other");
+	assert_int_equal(dt_version(c, 1, DIM), 1);
+	assert_ok(dt_put(c, 2, 1, DIM, &err));
+	coll_put(c);
+	/* The operator may let go of it, and the name is free again, also after a start. */
+	assert_ok(db_drop(db, "docs", true, &err));
+	c = dt_create(db, "docs", DIM, VX_L2, 1);
+	assert_ok(dt_put(c, 7, 1, DIM, &err));
+	coll_put(c);
+	db_close(db);
+	db = dt_open(dir, 1);
+	c = dt_coll(db, "docs");
+	assert_int_equal(dt_version(c, 7, DIM), 1);
+	coll_put(c);
+	db_close(db);
+	dt_rm(dir);
+}
+
+static void a_shard_whose_directory_is_gone_is_missed(void **state)
+{
+	struct vx_err err = VX_ERR_INIT;
+	char *dir = make_one();
+	struct db *db;
+
+	(void)state;
+	must_run("rm -r '", dir, "/shard-000'");
+	/* And by the next start as well. */
+	for (int i = 0; i < 2; i++) {
+		struct db_opts o = {.data_dir = dir, .wal_segment_bytes = 16u << 20};
+		assert_int_equal(db_open(&o, &db, &err), -EUCLEAN);
+		assert_non_null(strstr(err.msg, "shard-000"));
+	}
+	must_run("mkdir '", dir, "/shard-000'");
+	db = dt_open(dir, 1);
+	db_close(db);
+	dt_rm(dir);
+}
+
+/* What cannot be removed does not keep a collection from being dropped. */
+static void remains_of_a_drop_are_in_nobodys_way(void **state)
+{
+	struct vx_err err = VX_ERR_INIT;
+	char *dir = make_one();
+	struct db *db = dt_open(dir, 1);
+
+	(void)state;
+	must_run("mkdir -p '", dir, "/shard-000/c-1.dropped/in/the/way/of/all'");
+	assert_ok(db_drop(db, "docs", true, &err));
+	db_close(db);
+	must_run("[ ! -e '", dir, "/shard-000/c-1' ]");
+	db = dt_open(dir, 1);
+	db_close(db);
+	dt_rm(dir);
+}
+
+/* --- damaged vectors ------------------------------------------------------------------------- */
+/* A scan brings all records but the damaged one, and then says so. */
+static void a_scan_tells_of_what_it_leaves_out(void **state)
+{
+	struct vx_err err = VX_ERR_INIT;
+	const struct coll_rec *r;
+	struct coll_scan *sc;
+	char *dir = make_one(), path[512];
+	unsigned n = 0;
+	int rc;
+
+	(void)state;
+	path_of(path, sizeof path, dir, "shard-000/c-1/g-0001/000000.vec");
+	int fd = open(path, O_RDWR);
+	assert_int_equal(pwrite(fd, "junk", 4, 20975616 + 4 * DIM * 4), 4);
+	close(fd);
+	struct db *db = dt_open(dir, 1);
+	struct coll *c = dt_coll(db, "docs");
+	assert_ok(coll_scan_open(c, COLL_ALL, &sc, &err));
+	while ((rc = coll_scan_next(sc, &r, &err)) == 0) {
+		assert_int_not_equal(dt_key(&r->rec), 5);
+		n++;
+	}
+	assert_int_equal(rc, -EUCLEAN);
+	assert_int_equal(n, 19);
+	assert_non_null(strstr(err.msg, "1 record was left out"));
+	assert_non_null(strstr(err.msg, "\"r5\""));
+	coll_scan_close(sc);
+	/* Ids alone are not damaged. */
+	assert_ok(coll_scan_open(c, 0, &sc, &err));
+	for (n = 0; (rc = coll_scan_next(sc, &r, &err)) == 0; n++)
+		;
+	assert_int_equal(rc, -ENOENT);
+	assert_int_equal(n, 20);
+	coll_scan_close(sc);
+	coll_put(c);
+	db_close(db);
+	dt_rm(dir);
+}
+
+/* --- flips -------------------------------------------------------------------------------------- */
+struct image {
+	char path[512];
+	uint8_t *p;
+	size_t n;
+};
+
+static void image_take(struct image *m, const char *dir, const char *name)
+{
+	struct stat st;
+
+	path_of(m->path, sizeof m->path, dir, name);
+	int fd = open(m->path, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	m->n = (size_t)st.st_size;
+	m->p = malloc(m->n + 1);
+	assert_non_null(m->p);
+	assert_int_equal(read(fd, m->p, m->n), m->n);
+	close(fd);
+}
+
+/* With one byte changed, unless 'at' is behind the end. */
+static void image_put(const struct image *m, size_t at, uint8_t flip)
+{
+	int fd = open(m->path, O_WRONLY | O_TRUNC | O_CREAT, 0644);
+
+	assert_true(fd >= 0);
+	if (at < m->n)
+		m->p[at] ^= flip;
+	assert_int_equal(write(fd, m->p, m->n), m->n);
+	if (at < m->n)
+		m->p[at] ^= flip;
+	close(fd);
+}
+
+/* Every byte of the identity: the start is refused, or the node is the same one. */
+static void a_flip_in_the_identity_is_noticed_or_harmless(void **state)
+{
+	char *dir = make_one();
+	unsigned refused = 0;
+	struct image m;
+	struct db *db;
+
+	(void)state;
+	image_take(&m, dir, "node.json");
+	for (size_t at = 0; at < m.n; at++) {
+		for (unsigned bit = 0; bit < 8; bit += 3) {
+			image_put(&m, at, (uint8_t)(1u << bit));
+			int rc = try_open(dir, &db);
+			if (rc == 0) {
+				assert_int_equal(db_shards(db), 1);
+				struct coll *c = dt_coll(db, "docs");
+				assert_int_equal(dt_version(c, 3, DIM), 1);
+				coll_put(c);
+				db_close(db);
+			}
+			refused += rc != 0;
+		}
+	}
+	assert_true(refused > m.n);
+	image_put(&m, m.n, 0);
+	db = dt_open(dir, 1);
+	db_close(db);
+	free(m.p);
+	dt_rm(dir);
+}
+
+/* Opens in a child that is killed, so that the log does not go on and its mark stays.  False: all three
+ * collections are there. */
+static bool catalog_refused(const char *dir)
+{
+	struct db *db;
+	int status = 0;
+
+	fflush(NULL);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		unsigned n = 0;
+		int rc = try_open(dir, &db);
+		if (rc)
+			_exit(rc == -EUCLEAN ? 1 : 2);
+		(void)db_list(db, count_one, &n);
+		assert_int_equal(n, 3);
+		struct coll *c = dt_coll(db, "docs");
+		assert_int_equal(dt_version(c, 3, DIM), 1);
+		coll_put(c);
+		c = dt_coll(db, "marked");
+		assert_int_equal(coll_metric(c), VX_COSINE);
+		assert_int_equal(coll_dim(c), DIM);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_in_range(WEXITSTATUS(status), 0, 1);
+	return WEXITSTATUS(status) == 1;
+}
+
+/* Bytes of the catalog and of SQLite's log of it: the start is refused with the name of the file, or all that
+ * was there is there.  ROT_ALL=1: all of them. */
+static void a_flip_in_the_catalog_is_noticed_or_harmless(void **state)
+{
+	static const char *const names[] = {"catalog.db", "catalog.db-wal", "catalog.mark"};
+	char *dir = make_one(), shm[512];
+	struct db_opts o = {
+		.data_dir = dir, .wal_segment_bytes = 16u << 20, .mark_interval_ms = 20};
+	struct vx_err err = VX_ERR_INIT;
+	struct image m[3];
+	unsigned flips = 0, refused = 0;
+	uint64_t rnd = dt_seed() | 1;
+	struct stat st;
+	struct db *db;
+	struct coll *c;
+
+	(void)state;
+	/* As a kill leaves it: with SQLite's log, some of it marked, and copied back, and some not. */
+	fflush(NULL);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (db_open(&o, &db, &err))
+			_exit(1);
+		coll_put(dt_create(db, "marked", DIM, VX_COSINE, 1));
+		path_of(shm, sizeof shm, dir, names[2]);
+		while (stat(shm, &st) < 0)
+			usleep(10000);
+		coll_put(dt_create(db, "later", DIM, VX_L2, 1));
+		kill(getpid(), SIGKILL);
+	}
+	int status = 0;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	for (int i = 0; i < 3; i++)
+		image_take(&m[i], dir, names[i]);
+	path_of(shm, sizeof shm, dir, "catalog.db-shm");
+	for (int i = 0; i < 3; i++) {
+		size_t step = getenv("ROT_ALL") ? 1 : m[i].n / 60 + 1;
+		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+		for (size_t at = (size_t)(rnd >> 33) % step; at < m[i].n; at += step) {
+			for (int k = 0; k < 3; k++)
+				image_put(&m[k], k == i ? at : m[k].n, (uint8_t)(1u << at % 8));
+			(void)unlink(shm);
+			flips++;
+			refused += catalog_refused(dir);
+		}
+	}
+	print_message("catalog: %u flips, %u refused, the rest without effect\n", flips, refused);
+	assert_true(refused > 0);
+	for (int i = 0; i < 3; i++) {
+		image_put(&m[i], m[i].n, 0);
+		free(m[i].p);
+	}
+	(void)unlink(shm);
+	db = dt_open(dir, 1);
+	c = dt_coll(db, "docs");
+	assert_ok(dt_put(c, 3, 2, DIM, &err));
+	coll_put(c);
+	db_close(db);
+	dt_rm(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +469,12 @@ int main(void)
 		cmocka_unit_test(a_lost_catalog_drops_nothing),
 		cmocka_unit_test(a_damaged_collection_is_not_an_empty_one),
 		cmocka_unit_test(a_collection_that_lost_its_file_is_not_an_empty_one),
+		cmocka_unit_test(a_slice_whose_directory_is_gone_is_not_an_empty_one),
+		cmocka_unit_test(a_shard_whose_directory_is_gone_is_missed),
+		cmocka_unit_test(remains_of_a_drop_are_in_nobodys_way),
+		cmocka_unit_test(a_scan_tells_of_what_it_leaves_out),
+		cmocka_unit_test(a_flip_in_the_identity_is_noticed_or_harmless),
+		cmocka_unit_test(a_flip_in_the_catalog_is_noticed_or_harmless),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,250 @@
+/* pagesum.c - the VFS that keeps and verifies a checksum per page.
+ *
+ * Only the database file is wrapped; journals, -wal and -shm go straight to SQLite's own VFS.  Whether
+ * a file has checksums stands in its header (byte 20, the reserved bytes of each page), which is
+ * learnt whenever page 1 passes by.  That byte is the one whose damage would switch the checks off, so a
+ * header without reserved bytes is believed only if the page is not a whole one with them.
+ *
+ * A page is copied before its checksum is put in: SQLite's own image of it, from which the frames of
+ * the -wal file and their checksums are made, is not ours to change.
+ */
+#include "store/pagesum.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/hash.h"
+
+#define PAGE_BYTES 4096
+#define SUM_BYTES  8
+#define SUM_AT     (PAGE_BYTES - SUM_BYTES)
+#define HEAD_BYTES 100
+#define RESERVED   20 /* byte of the header */
+
+struct file {
+	sqlite3_file base;
+	bool sums;
+	/* The real file follows, aligned. */
+};
+
+#define FILE_BYTES VX_ALIGN_UP(sizeof(struct file), 16)
+
+static sqlite3_vfs *real_vfs;
+static sqlite3_vfs our_vfs;
+
+static sqlite3_file *real(sqlite3_file *f)
+{
+	return (sqlite3_file *)(void *)((uint8_t *)f + FILE_BYTES);
+}
+
+static uint64_t page_sum(const uint8_t *p, sqlite3_int64 at)
+{
+	return hash_xxh3(p, SUM_AT, (uint64_t)at);
+}
+
+static bool is_header(const uint8_t *p)
+{
+	return memcmp(p, "SQLite format 3", 16) == 0;
+}
+
+/* Is this page 1 of a file with checksums but for the byte that says so? */
+static bool lost_reserved(const uint8_t *page)
+{
+	uint8_t p[PAGE_BYTES];
+
+	memcpy(p, page, PAGE_BYTES);
+	p[RESERVED] = SUM_BYTES;
+	return page_sum(p, 0) == get_le64(p + SUM_AT);
+}
+
+/* 'n' bytes from the file's start are read. */
+static int learn(struct file *f, const uint8_t *p, int n)
+{
+	uint8_t page[PAGE_BYTES];
+
+	if (n < HEAD_BYTES || !is_header(p))
+		return SQLITE_OK; /* SQLite says what it is */
+	f->sums = p[RESERVED] == SUM_BYTES;
+	if (f->sums)
+		return SQLITE_OK;
+	sqlite3_file *r = real(&f->base);
+	int rc = r->pMethods->xRead(r, page, PAGE_BYTES, 0);
+	if (rc == SQLITE_IOERR_SHORT_READ)
+		return SQLITE_OK;
+	if (rc == SQLITE_OK && lost_reserved(page))
+		rc = SQLITE_CORRUPT;
+	return rc;
+}
+
+static int file_close(sqlite3_file *f)
+{
+	return real(f)->pMethods->xClose(real(f));
+}
+
+static int file_read(sqlite3_file *file, void *buf, int n, sqlite3_int64 at)
+{
+	struct file *f = (struct file *)file;
+	int rc = real(file)->pMethods->xRead(real(file), buf, n, at);
+
+	if (rc == SQLITE_OK && at == 0)
+		rc = learn(f, buf, n);
+	if (!f->sums || n != PAGE_BYTES || at % PAGE_BYTES != 0)
+		return rc;
+	/* A page that the file should have and is too short for. */
+	if (rc == SQLITE_IOERR_SHORT_READ)
+		return SQLITE_CORRUPT;
+	const uint8_t *p = buf;
+	if (rc == SQLITE_OK && get_le64(p + SUM_AT) != page_sum(p, at))
+		rc = SQLITE_CORRUPT;
+	return rc;
+}
+
+static int file_write(sqlite3_file *file, const void *buf, int n, sqlite3_int64 at)
+{
+	struct file *f = (struct file *)file;
+	uint8_t page[PAGE_BYTES];
+
+	if (at == 0 && n >= HEAD_BYTES && is_header(buf))
+		f->sums = ((const uint8_t *)buf)[RESERVED] == SUM_BYTES;
+	if (f->sums && n == PAGE_BYTES && at % PAGE_BYTES == 0) {
+		memcpy(page, buf, SUM_AT);
+		put_le64(page + SUM_AT, page_sum(page, at));
+		buf = page;
+	}
+	return real(file)->pMethods->xWrite(real(file), buf, n, at);
+}
+
+static int file_truncate(sqlite3_file *f, sqlite3_int64 size)
+{
+	return real(f)->pMethods->xTruncate(real(f), size);
+}
+
+static int file_sync(sqlite3_file *f, int flags)
+{
+	return real(f)->pMethods->xSync(real(f), flags);
+}
+
+static int file_size(sqlite3_file *f, sqlite3_int64 *ret)
+{
+	return real(f)->pMethods->xFileSize(real(f), ret);
+}
+
+static int file_lock(sqlite3_file *f, int level)
+{
+	return real(f)->pMethods->xLock(real(f), level);
+}
+
+static int file_unlock(sqlite3_file *f, int level)
+{
+	return real(f)->pMethods->xUnlock(real(f), level);
+}
+
+static int file_check_lock(sqlite3_file *f, int *ret)
+{
+	return real(f)->pMethods->xCheckReservedLock(real(f), ret);
+}
+
+static int file_control(sqlite3_file *f, int op, void *arg)
+{
+	return real(f)->pMethods->xFileControl(real(f), op, arg);
+}
+
+static int file_sector(sqlite3_file *f)
+{
+	return real(f)->pMethods->xSectorSize(real(f));
+}
+
+static int file_traits(sqlite3_file *f)
+{
+	return real(f)->pMethods->xDeviceCharacteristics(real(f));
+}
+
+static int file_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **ret)
+{
+	return real(f)->pMethods->xShmMap(real(f), page, size, extend, ret);
+}
+
+static int file_shm_lock(sqlite3_file *f, int at, int n, int flags)
+{
+	return real(f)->pMethods->xShmLock(real(f), at, n, flags);
+}
+
+static void file_shm_barrier(sqlite3_file *f)
+{
+	real(f)->pMethods->xShmBarrier(real(f));
+}
+
+static int file_shm_unmap(sqlite3_file *f, int remove)
+{
+	return real(f)->pMethods->xShmUnmap(real(f), remove);
+}
+
+/* Version 2: a mapping of the file would go past us. */
+static const sqlite3_io_methods methods = {
+	.iVersion = 2,
+	.xClose = file_close,
+	.xRead = file_read,
+	.xWrite = file_write,
+	.xTruncate = file_truncate,
+	.xSync = file_sync,
+	.xFileSize = file_size,
+	.xLock = file_lock,
+	.xUnlock = file_unlock,
+	.xCheckReservedLock = file_check_lock,
+	.xFileControl = file_control,
+	.xSectorSize = file_sector,
+	.xDeviceCharacteristics = file_traits,
+	.xShmMap = file_shm_map,
+	.xShmLock = file_shm_lock,
+	.xShmBarrier = file_shm_barrier,
+	.xShmUnmap = file_shm_unmap,
+};
+
+static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *file, int flags, int *ret_flags)
+{
+	struct file *f = (struct file *)file;
+
+	(void)v;
+	if (!(flags & SQLITE_OPEN_MAIN_DB))
+		return real_vfs->xOpen(real_vfs, name, file, flags, ret_flags);
+	*f = (struct file){.sums = false};
+	int rc = real_vfs->xOpen(real_vfs, name, real(file), flags, ret_flags);
+	if (rc == SQLITE_OK)
+		f->base.pMethods = &methods;
+	return rc;
+}
+
+static int register_rc;
+
+static void register_once(void)
+{
+	register_rc = sqlite3_initialize();
+	real_vfs = register_rc ? NULL : sqlite3_vfs_find(NULL);
+	if (!real_vfs) {
+		register_rc = register_rc ? register_rc : SQLITE_ERROR;
+		return;
+	}
+	/* All else is its own, told by its own data. */
+	our_vfs = *real_vfs;
+	our_vfs.zName = PAGESUM_VFS;
+	our_vfs.pNext = NULL;
+	our_vfs.szOsFile = (int)FILE_BYTES + real_vfs->szOsFile;
+	our_vfs.xOpen = vfs_open;
+	register_rc = sqlite3_vfs_register(&our_vfs, 0);
+}
+
+int pagesum_register(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	(void)pthread_once(&once, register_once);
+	return register_rc;
+}
+
+int pagesum_reserve(sqlite3 *c)
+{
+	int n = SUM_BYTES;
+
+	return sqlite3_file_control(c, "main", SQLITE_FCNTL_RESERVE_BYTES, &n);
+}

@@ -1,0 +1,30 @@
+/* pagesum.h - a checksum in every page of our SQLite files.
+ *
+ * SQLite as Debian builds it believes what it reads: a flipped bit in a record's row is an answer like any
+ * other.  This VFS, a thin layer over SQLite's own, keeps an XXH3 of each page, seeded with the page's
+ * place, in the last 8 of its 4,096 bytes, which SQLite leaves alone when asked to (pagesum_reserve).  It is
+ * made when a page is written to the database file and verified when it is read from there; a wrong one
+ * is SQLITE_CORRUPT.  Frames of the -wal file have checksums of SQLite's own, verified when a file is
+ * opened; what is cut off there is noticed by claim.h.
+ *
+ * A file without reserved bytes, as earlier versions made them, is read and written as it is.
+ * docs/format-store.md has the bytes.
+ */
+#ifndef VECFS_STORE_PAGESUM_H
+#define VECFS_STORE_PAGESUM_H
+
+#include <sqlite3.h>
+
+#include "base/base.h"
+
+#define PAGESUM_VFS "vecfs-pagesum"
+
+/* Before the first sqlite3_open_v2 with PAGESUM_VFS.  Thread-safe.  An SQLite code. */
+VX_MUST_CHECK
+int pagesum_register(void);
+
+/* Asks for checksums in a database that has no page yet; no change to one that has. */
+VX_MUST_CHECK
+int pagesum_reserve(sqlite3 *c);
+
+#endif
