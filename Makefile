@@ -132,7 +132,7 @@ dist: ## a source archive of the last commit
 clean: ## remove the build directory
 	rm -rf $(O)
 
-include mk/sim.mk mk/check.mk mk/neon.mk mk/fuzz.mk mk/install.mk mk/lint.mk
+include mk/sim.mk mk/check.mk mk/crash.mk mk/neon.mk mk/fuzz.mk mk/install.mk mk/lint.mk
 
 help: ## this text
 	@printf 'make [VARIANT=release|debug|asan|tsan|cov|fuzz] [O=build] [V=1] [WERROR=1] TARGET\n\n'

@@ -38,13 +38,13 @@ check = +$(Q)rc=0; $(if $(strip $(1)),$(call run_tests,1,$(1)) || rc=1;) \
 check_modules = $(call check,$(call bins_of,$(1)) $(call bats_of,$(1)),$(call sharded,$(call bins_of,$(1))) $(call bats_of,$(1)))
 
 .PHONY: tests check check-store check-search check-mount check-tools check-c check-bats \
-	check-sanitize check-sanitize-short check-crash fuzz fuzz-short coverage
+	check-sanitize check-sanitize-short check-crash fuzz fuzz-short coverage coverage-branches coverage-wal
 
 tests: $(TEST_BINS) ## build the C tests
 
 check: ## every test: lint, unit tests, mount, tools, fuzzers, sanitizers
 	+$(Q)MAKE="$(MAKE)" scripts/check-all.sh $(O) all tests lint check-store check-search \
-		check-neon check-tools check-mount fuzz-short check-sanitize-short
+		check-neon check-tools check-mount check-crash-short fuzz-short check-sanitize-short
 
 check-store: $(call bins_of,$(CHECK_STORE)) $(SIM_BIN) ## log, Raft, simulator, store, catalog
 	$(call check,$(call bins_of,$(CHECK_STORE)) $(call bats_of,$(CHECK_STORE)) $(SIM_ITEM),\
@@ -84,6 +84,18 @@ fuzz: ## every fuzzer for FUZZ_SECONDS (60)
 fuzz-short: ## every fuzzer for a few seconds, over its corpus and the kept crashes
 	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-quick
 
-coverage: ## line coverage of the C tests, by file
+coverage: ## line coverage of the C tests, by file; branches of the log, at least COVERAGE_BRANCHES (95) per cent
 	+$(Q)$(MAKE) --no-print-directory VARIANT=cov check-c
 	$(Q)gcovr -r . --object-directory $(O)/cov -e 'tests/' -e '$(O)/' -s
+	+$(Q)$(MAKE) --no-print-directory coverage-branches
+
+# What can only be an error of the programmer's (assert) has no second branch to take.
+COVERAGE_BRANCHES ?= 95
+coverage-branches:
+	$(Q)gcovr -r . --object-directory $(O)/cov -f 'lib/wal/' --branches --exclude-unreachable-branches \
+		--exclude-throw-branches --exclude-lines-by-pattern '.*assert\(.*' \
+		--fail-under-branch $(COVERAGE_BRANCHES)
+# The log alone, in some minutes.
+coverage-wal: ## branch coverage of lib/wal
+	+$(Q)$(MAKE) --no-print-directory VARIANT=cov check-c-wal
+	+$(Q)$(MAKE) --no-print-directory coverage-branches

@@ -61,7 +61,7 @@ lint-man: all
 	$(Q)scripts/lint-man.sh $(BIN) man
 lint-tree:
 	$(Q)printf '%s\n' $(LINT_SRCS) $(TESTS:%=tests/%.c) $(foreach m,$(CHECK_MODULES),$(TEST_COMMON_$(m))) \
-		$(FUZZ_SRCS) $(BENCH_OBJS:$(OUT)/%.o=%.c) $(BENCH_KERNELS_SRCS) | scripts/lint-tree.sh
+		$(FUZZ_SRCS) $(CRASH_SRCS) $(BENCH_OBJS:$(OUT)/%.o=%.c) $(BENCH_KERNELS_SRCS) | scripts/lint-tree.sh
 
 # One name, one thing: the linker is silent about two of a name as long as nothing needs both.
 lint-symbols: $(LIB) $(DAEMON_OBJS)

@@ -1,0 +1,54 @@
+# mk/crash.mk: crashes, power cuts, rot, faults and want of memory.
+#
+# Each harness has a short form, which 'make check' runs through check-crash-short, and a long one of its own.
+# tests/crash/*.py drive the real daemon; what they need beside it is built here.
+CUTS ?= 1000
+CYCLES ?= 10000
+CRASH_SRCS := $(addprefix tests/crash/,powerdisk.c nosync.c fault.c nouring.c)
+CRASH_OUT := $(OUT)/tests/crash
+CRASH_PROGS := $(CRASH_OUT)/powerdisk $(CRASH_OUT)/nosync.so $(CRASH_OUT)/fault.so $(CRASH_OUT)/nouring
+
+$(CRASH_OUT)/powerdisk: tests/crash/powerdisk.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -o $@ $< $$(pkg-config --cflags --libs fuse3)
+$(CRASH_OUT)/%.so: tests/crash/%.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -shared -fPIC -o $@ $<
+$(CRASH_OUT)/nouring: tests/crash/nouring.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -o $@ $<
+
+crash_py = PYTHONDONTWRITEBYTECODE=1 VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) python3 tests/crash/$(1)
+
+.PHONY: check-crash-short check-power check-kill check-faults check-rot check-no-uring check-long
+check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-th call: the short forms
+	$(call check,'power-ext4=$(call crash_py,power.py 6 --fast)' \
+		'power-xfs=$(call crash_py,power.py 4 --fast --fs xfs)' \
+		'power-planted-log=$(call crash_py,power.py 40 --fast --no-sync .wal)' \
+		'power-planted-store=$(call crash_py,power.py 40 --fast --no-sync meta.db)' \
+		'faults=$(call crash_py,faults.py --step 23)')
+
+check-power: all $(CRASH_PROGS) ## CUTS (1000) power cuts under the daemon, on ext4 and on XFS
+	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 7 / 10)))
+	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 3 / 10)) --fs xfs)
+	$(Q)env $(TEST_ENV) $(call crash_py,power.py 100 --no-sync .wal)
+	$(Q)env $(TEST_ENV) $(call crash_py,power.py 100 --no-sync meta.db)
+
+check-kill: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## CYCLES (10000) kill -9 under load, against a model
+	$(Q)env $(TEST_ENV) tests/crash/run.sh $(CYCLES)
+
+check-faults: all $(CRASH_PROGS) ## EIO, ENOSPC and kill -9 at every write and sync of a script
+	$(Q)env $(TEST_ENV) $(call crash_py,faults.py)
+
+check-rot: $(filter %/test_rot %/test_damage %/test_recover,$(TEST_BINS)) ## every byte of every file, flipped
+	$(Q)set -e; for t in $^; do env $(TEST_ENV) ROT_ALL=1 $$t; done
+
+# The suites where the system refuses io_uring, as containers do.
+check-no-uring: all $(CRASH_PROGS) $(call bins_of,$(CHECK_STORE)) ## log, store, tools and mount without io_uring
+	$(call check,$(foreach t,$(call bins_of,$(CHECK_STORE)),'no-uring-$(notdir $(t))=$(CRASH_OUT)/nouring $(t)') \
+		$(foreach t,$(call bats_of,cli $(CHECK_MOUNT)),'no-uring-$(notdir $(t))=$(CRASH_OUT)/nouring bats --tap $(t)'))
+
+check-long: check-power check-kill check-faults check-rot check-no-uring ## the long forms of everything: hours
