@@ -14,7 +14,7 @@ $(SIM_BIN): $(OUT)/tests/sim/simulate.o $(TEST_COMMON_sim:%.c=$(OUT)/%.o) $(LIB)
 SIM_ITEM = 'sim-seeds=SEED=1 SEEDS=1500 JOBS=$(JOBS) $(SIM_BIN)'
 
 .PHONY: check-sim check-sim-long check-sim-mutations check-long
-check-long: check-sim-long check-sim-mutations
+check-long: check-sim-long check-sim-mutations ## the long forms of the harnesses; docs/reliability.md has their figures
 check-sim-long: ## a hundred thousand seeds of it
 	+$(Q)$(MAKE) --no-print-directory check-sim SEED=1 SEEDS=100000
 check-sim: $(SIM_BIN) ## the consensus simulator: SEED=first SEEDS=n TRACE=1
@@ -23,7 +23,8 @@ check-sim: $(SIM_BIN) ## the consensus simulator: SEED=first SEEDS=n TRACE=1
 -include $(OUT)/tests/sim/simulate.d
 MUTATION_SEEDS ?= 20000
 MUTATIONS ?= $(sort $(wildcard tests/sim/mutations/*.patch))
-check-sim-mutations: $(SIM_BIN) ## bugs planted in the log and the consensus are found by the simulator
+SIM_DIRECTED = $(addprefix $(OUT)/tests/raft/,test_guard test_member)
+check-sim-mutations: $(SIM_BIN) $(SIM_DIRECTED) ## bugs planted in the log and the consensus are found by the simulator
 	$(Q)LIBS="$(ALL_LIBS)" JOBS=$(JOBS) tests/sim/mutate.sh $(OUT)/mutants $(MUTATION_SEEDS) \
 		'$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS))' '$(CC) $(ALL_LDFLAGS)' $(LIB) \
-		$(OUT)/tests/sim/simulate.o $(TEST_COMMON_sim:%.c=$(OUT)/%.o) -- $(MUTATIONS)
+		$(OUT)/tests/sim/simulate.o $(TEST_COMMON_sim:%.c=$(OUT)/%.o) -- $(SIM_DIRECTED:=.o) -- $(MUTATIONS)

@@ -20,7 +20,7 @@
 #include "sim.h"
 
 #define JOBS_MAX         64u
-#define SEED_CPU_SECONDS 120 /* a seed that takes longer hangs */
+#define SEED_CPU_SECONDS 20 /* a seed that takes longer hangs */
 
 struct shared {
 	_Atomic uint64_t next;
