@@ -14,7 +14,7 @@ $(SIM_BIN): $(OUT)/tests/sim/simulate.o $(TEST_COMMON_sim:%.c=$(OUT)/%.o) $(LIB)
 SIM_ITEM = 'sim-seeds=SEED=1 SEEDS=1500 JOBS=$(JOBS) $(SIM_BIN)'
 
 .PHONY: check-sim check-sim-long check-sim-mutations check-long
-check-long: check-sim-long check-sim-mutations ## the long forms of the harnesses; docs/reliability.md has their figures
+check-long: check-sim-long check-sim-mutations
 check-sim-long: ## a hundred thousand seeds of it
 	+$(Q)$(MAKE) --no-print-directory check-sim SEED=1 SEEDS=100000
 check-sim: $(SIM_BIN) ## the consensus simulator: SEED=first SEEDS=n TRACE=1
