@@ -63,6 +63,7 @@ enum fs_kind {
 	K_INDEX,
 	K_INDEX_STATE,
 	K_INDEX_PROGRESS,
+	K_INDEX_CTL,
 	/* One committed record, by its handle. */
 	K_JSON,
 	K_F32,

@@ -130,10 +130,13 @@ static int render_progress(struct coll *c, struct buf *out)
 			      : 100.0;
 	return buf_printf(out,
 		"kind %s\nquant %s\nrecords %llu\nslots %llu\ndead %llu\ntail %llu\n"
-		"percent %.1f\nmemory_bytes %llu\n",
+		"percent %.1f\nmemory_bytes %llu\ndisk_bytes %llu\ncompact_done %llu\n"
+		"compact_total %llu\ncompactions %llu\nreclaimed_bytes %llu\n",
 		ii.kind, ii.quant, (unsigned long long)ii.records, (unsigned long long)ii.slots,
 		(unsigned long long)ii.dead, (unsigned long long)ii.tail, percent,
-		(unsigned long long)ii.memory_bytes);
+		(unsigned long long)ii.memory_bytes, (unsigned long long)ii.disk_bytes,
+		(unsigned long long)ii.compact_done, (unsigned long long)ii.compact_total,
+		(unsigned long long)ii.compactions, (unsigned long long)ii.reclaimed_bytes);
 }
 
 static int render_state(struct coll *c, struct buf *out)
@@ -183,6 +186,8 @@ static int render(struct fs *fs, struct coll *c, const struct loc *l, struct buf
 		return render_state(c, out);
 	case K_INDEX_PROGRESS:
 		return render_progress(c, out);
+	case K_INDEX_CTL:
+		return buf_printf(out, "compact\n"); /* what may be written */
 	default:
 		return -EINVAL;
 	}
@@ -243,6 +248,15 @@ static int set_option(struct handle *h, const char *p, size_t n, struct vx_err *
 	return h->fs->o.config_set(h->fs->o.config_ctx, name, value, err);
 }
 
+static int index_ctl(struct coll *c, const char *p, size_t n, struct vx_err *err)
+{
+	while (n && (p[n - 1] == '\n' || p[n - 1] == '\r' || p[n - 1] == ' '))
+		n--;
+	if (n == strlen("compact") && memcmp(p, "compact", n) == 0)
+		return coll_compact(c, err);
+	return vx_err_set(err, -EINVAL, "'%.*s' is none of compact", (int)VX_MIN(n, 40u), p);
+}
+
 static int set_schema(
 	struct text_handle *t, const char *p, size_t n, uint64_t off, struct vx_err *err)
 {
@@ -272,6 +286,8 @@ static int text_write(struct handle *h, fuse_req_t req, const char *p, size_t n,
 	(void)ret_n;
 	if (h->loc.kind == K_SCHEMA)
 		return set_schema((struct text_handle *)h, p, n, off, err);
+	if (h->loc.kind == K_INDEX_CTL)
+		return index_ctl(h->c, p, n, err);
 	if (h->loc.kind == K_ERROR_LOG)
 		return vx_err_set(err, -EPERM, "the error log can only be truncated");
 	return set_option(h, p, n, err);

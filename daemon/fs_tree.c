@@ -33,6 +33,7 @@ const struct kind_info fs_kinds[N_KINDS] = {
 	[K_INDEX] = {"index", K_COLL, true, 0, NULL},
 	[K_INDEX_STATE] = {"state", K_INDEX, false, 0444, &text_ops},
 	[K_INDEX_PROGRESS] = {"progress", K_INDEX, false, 0444, &text_ops},
+	[K_INDEX_CTL] = {"ctl", K_INDEX, false, 0666, &text_ops},
 	[K_JSON] = {NULL, K_VEC, false, 0666, &record_ops},
 	[K_F32] = {NULL, K_VEC, false, 0666, &record_ops},
 	[K_APPEND] = {"append", K_COLL, false, 0222, &stream_ops},

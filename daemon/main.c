@@ -143,6 +143,7 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 		.wal_segment_bytes = (uint64_t)options_int(d->o, "wal-segment-size"),
 		.tail_max = (uint32_t)options_int(d->o, "tail-max"),
 		.mark_interval_ms = (uint32_t)options_int(d->o, "mark-interval"),
+		.compact_percent = (uint32_t)options_int(d->o, "compact-percent"),
 		.wal_backend = options_get(d->o, "wal-backend"),
 		.create = true,
 	};

@@ -29,6 +29,8 @@ const struct opt_def vecfsd_options[] = {
 		"threads that serve the mount; 0: chosen from the cores"},
 	{"tail-max", 0, OPT_INT, "8192", 64, 100000000, NULL, "N", false, false,
 		"records not indexed yet before writers wait"},
+	{"compact-percent", 0, OPT_INT, "25", 1, 101, NULL, "N", false, false,
+		"share of dead slots at which a collection is compacted; 101: never"},
 	{"wal-backend", 0, OPT_STRING, "auto", 0, 0, "auto|io_uring|pwrite", "NAME", false, false,
 		"how the log is written"},
 	{"wal-segment-size", 0, OPT_SIZE, "64M", 16 << 20, (int64_t)1 << 30, NULL, "SIZE", false,

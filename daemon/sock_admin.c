@@ -249,6 +249,9 @@ static int admin_index(struct session *s, const struct rpc_frame *f, const void 
 	case VECFS__INDEX_REQUEST__OP__SAVE:
 		rc = coll_index_save(c, err);
 		break;
+	case VECFS__INDEX_REQUEST__OP__COMPACT:
+		rc = coll_compact(c, err);
+		break;
 	default:
 		rc = vx_err_set(
 			err, -EOPNOTSUPP, "index operation %d is not known here", (int)m->op);
@@ -266,6 +269,12 @@ static int admin_index(struct session *s, const struct rpc_frame *f, const void 
 	a.kind = (char *)(uintptr_t)(info.kind ? info.kind : "");
 	a.quant = (char *)(uintptr_t)(info.quant ? info.quant : "");
 	a.state = (char *)(uintptr_t)(info.state ? info.state : "");
+	a.disk_bytes = info.disk_bytes;
+	a.compactions = info.compactions;
+	a.reclaimed_bytes = info.reclaimed_bytes;
+	a.compact_done = info.compact_done;
+	a.compact_total = info.compact_total;
+	a.compact_error = info.compact_error;
 	session_answer(s, f->type | RPC_ANSWER, f->id, &a.base);
 	return 0;
 }

@@ -40,6 +40,8 @@ static int open_shards(struct db *db, struct vx_err *err)
 		struct shard_opts so = {.disk = disk_real(),
 			.index_event = indexer_event,
 			.pause = indexer_pause,
+			.compact_room = compactor_room,
+			.compact_percent = db->opts.compact_percent,
 			.ctx = sc};
 		db->shard_ctx[s] = sc;
 		rc = shard_open(path, s, &so, &db->shards[s], err);
@@ -131,12 +133,15 @@ static void init_locks(struct db *db)
 	vx_mutex_init(&db->index_lock, LOCK_QUEUE);
 	vx_cond_init(&db->index_cond);
 	vx_cond_init(&db->tail_cond);
+	vx_mutex_init(&db->compact_lock, LOCK_QUEUE);
+	vx_cond_init(&db->compact_cond);
 	vx_mutex_init(&db->space_lock, LOCK_LEAF);
 }
 
 static void release_all(struct db *db, bool save)
 {
 	indexer_stop(db);
+	compactor_stop(db);
 	if (db->repl)
 		repl_stop(db->repl);
 	applier_stop(db);
@@ -149,6 +154,8 @@ static void release_all(struct db *db, bool save)
 		free(db->shard_ctx[s]);
 	home_close(db);
 	vx_mutex_release(&db->space_lock);
+	vx_cond_release(&db->compact_cond);
+	vx_mutex_release(&db->compact_lock);
 	vx_cond_release(&db->tail_cond);
 	vx_cond_release(&db->index_cond);
 	vx_mutex_release(&db->index_lock);
@@ -198,6 +205,8 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
 		db->pool = pool_new((unsigned)cores - 1);
 	if (rc == 0)
 		rc = indexer_start(db);
+	if (rc == 0)
+		rc = compactor_start(db);
 	if (rc) {
 		if (err && !err->msg[0])
 			vx_err_set(err, rc, "%s: %s", opts->data_dir, strerror(-rc));

@@ -32,6 +32,7 @@ struct db_opts {
 	uint64_t wal_segment_bytes; /* 0: 64 MiB */
 	uint32_t tail_max;          /* slots not indexed yet before writers wait; 0: 8,192 */
 	uint32_t mark_interval_ms; /* how long applied entries wait for a mark at most; 0: 30,000 */
+	uint32_t compact_percent;  /* slots dead before a compaction; 0: 25, above 100: never */
 	const char *wal_backend;   /* "auto", "io_uring", "pwrite"; NULL auto */
 	bool create;               /* make the directory when missing */
 };
@@ -250,16 +251,25 @@ int coll_search_each(struct coll *c, const struct coll_query *qs, size_t n,
 /* --- index ----------------------------------------------------------------------------------- */
 struct coll_index_info {
 	uint64_t records, slots, dead, tail; /* over all slices */
-	uint64_t memory_bytes;
+	uint64_t memory_bytes, disk_bytes;
+	/* Compactions since the start and the disk space that came back; of those under way, slots
+	 * done and to do. */
+	uint64_t compactions, reclaimed_bytes, compact_done, compact_total;
+	int compact_failed;      /* of the last attempts; 0: none failed */
+	char compact_error[160]; /* its reason */
 	const char *kind, *quant;
-	/* "ready", "indexing"; "unloaded": since the start nobody has asked, the first question loads
+	/* "ready", "indexing", "compacting"; "unloaded": since the start nobody has asked, the first question loads
 	 * the index, and what of it is in the tail is not known yet (not counted). */
 	const char *state;
 };
 int coll_index_info(struct coll *c, struct coll_index_info *ret);
-/* Returns once the tail is empty; -ETIMEDOUT, -EINTR ('stop'). */
+/* Returns once the tail is empty and no compaction is due or under way; -ETIMEDOUT, -EINTR ('stop'). */
 VX_MUST_CHECK
 int coll_index_wait(struct coll *c, uint64_t deadline_ns, bool (*stop)(void *ctx), void *stop_ctx);
+/* Asks for a compaction of every slice and returns; coll_index_wait waits for them, coll_index_info says whether
+ * they failed. */
+VX_MUST_CHECK
+int coll_compact(struct coll *c, struct vx_err *err);
 VX_MUST_CHECK
 int coll_index_check(struct coll *c, struct vx_err *err);
 VX_MUST_CHECK

@@ -11,6 +11,7 @@
  *	read.c      get, list, scan
  *	search.c    questions
  *	indexer.c   background index work
+ *	compactor.c background compaction
  *	db.c        opening and closing, statistics
  */
 #ifndef VECFS_CLUSTER_DB_I_H
@@ -179,6 +180,13 @@ struct db {
 	bool index_stop;
 	_Atomic bool index_hurry; /* the same, for those who hold no lock */
 
+	struct vx_mutex compact_lock; /* LOCK_QUEUE */
+	struct vx_cond compact_cond;
+	struct buf compact_jobs; /* struct index_job; the first is under way */
+	pthread_t compact_thread;
+	bool compact_running, compact_stop;
+	_Atomic uint64_t compact_need; /* bytes of disk that the next one may want */
+
 	struct pool *pool; /* parallel questions */
 
 	struct vx_mutex space_lock; /* LOCK_LEAF */
@@ -195,6 +203,9 @@ void home_close(struct db *db);
 /* -ENOSPC when 'bytes' more of writing would eat into the reserve.  Deletes may use the reserve. */
 VX_MUST_CHECK
 int home_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err *err);
+/* Whether a compaction may write so much: 0 or -ENOSPC. */
+VX_MUST_CHECK
+int home_compact_room(struct db *db, uint64_t bytes);
 VX_MUST_CHECK
 int path_join(char *out, size_t cap, const char *fmt, ...) VX_PRINTF(3, 4);
 
@@ -265,6 +276,14 @@ struct shard_ctx {
 };
 /* Waits while the collection's tail is above the bound. */
 void indexer_throttle(struct coll *c);
+
+/* compactor.c */
+VX_MUST_CHECK
+int compactor_start(struct db *db);
+void compactor_stop(struct db *db);
+/* A slice is due. */
+void compactor_post(struct db *db, uint32_t shard, uint32_t cid);
+int compactor_room(void *ctx, uint64_t bytes); /* shard_opts.compact_room */
 
 /* read.c */
 /* Pins the slice of a collection in one of its shards; NULL with *ret_rc == 0 when it does not exist

@@ -256,6 +256,8 @@ int home_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err 
 			uint64_t room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
 			/* Once low, the room that the ballast gave does not count. */
 			uint64_t want = SPACE_RESERVE + 4 * (uint64_t)bytes +
+					atomic_load_explicit(
+						&db->compact_need, memory_order_relaxed) +
 					(db->space_low ? BALLAST_BYTES : 0);
 			bool low = room < want;
 
@@ -278,4 +280,14 @@ int home_space_check(struct db *db, size_t bytes, bool is_delete, struct vx_err 
 	if (refuse)
 		return vx_err_set(err, -ENOSPC, "no space left on the file system of %s", db->dir);
 	return 0;
+}
+
+int home_compact_room(struct db *db, uint64_t bytes)
+{
+	struct statvfs vfs;
+
+	if (statvfs(db->dir, &vfs) != 0)
+		return 0; /* the writes will tell */
+	uint64_t room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	return room < bytes + SPACE_CRITICAL ? -ENOSPC : 0;
 }

@@ -5,6 +5,7 @@
  * while its tail is above the bound: that keeps searches fast and the way from file to finished index
  * one pipeline.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -82,6 +83,8 @@ static bool step(struct db *db, struct index_job job)
 					job.shard, job.cid, vx_err_msg(&err, rc));
 		}
 	}
+	if (slice_compact_due(sl))
+		compactor_post(db, job.shard, job.cid);
 	slice_put(sl);
 	return done > 0;
 }
@@ -161,8 +164,9 @@ void indexer_stop(struct db *db)
 
 /* Also sees to it that workers know of what it finds: after a start a slice's index is made when somebody first
  * asks for it.  An index that cannot be made is an error, or its tail would be waited for in vain. */
-static int coll_tail(struct coll *c, uint64_t *ret_tail)
+static int coll_tail(struct coll *c, uint64_t *ret_tail, bool *ret_compacting)
 {
+	bool compacting = false;
 	uint64_t tail = 0;
 
 	for (uint32_t i = 0; i < c->n_places; i++) {
@@ -177,6 +181,9 @@ static int coll_tail(struct coll *c, uint64_t *ret_tail)
 		slice_put(sl);
 		if (rc < 0)
 			return rc;
+		compacting |= st.compacting || st.compact_due;
+		if (st.compact_due)
+			compactor_post(c->db, c->places[i].shard, c->cid);
 		tail += st.tail;
 		if (st.tail > 0) {
 			struct shard_ctx sc = {.db = c->db, .shard = c->places[i].shard};
@@ -185,18 +192,22 @@ static int coll_tail(struct coll *c, uint64_t *ret_tail)
 		}
 	}
 	*ret_tail = tail;
+	*ret_compacting = compacting;
 	return 0;
 }
 
-/* Waits until the tail is at most 'bound'; 'deadline_ns' 0 is never. */
+/* Waits until the tail is at most 'bound', and with bound 0 until nothing is compacted; 'deadline_ns' 0 is
+ * never. */
 static int wait_tail(struct coll *c, uint64_t bound, uint64_t deadline_ns, bool (*stop)(void *ctx),
 	void *stop_ctx)
 {
 	struct db *db = c->db;
+	bool compacting;
 	uint64_t tail = 0;
 	int rc;
 
-	while ((rc = coll_tail(c, &tail)) == 0 && !coll_gone(c) && tail > bound) {
+	while ((rc = coll_tail(c, &tail, &compacting)) == 0 && !coll_gone(c) &&
+		(tail > bound || (bound == 0 && compacting))) {
 		uint64_t now = clock_mono_ns();
 
 		if (deadline_ns && now >= deadline_ns)
@@ -229,7 +240,7 @@ int coll_index_wait(struct coll *c, uint64_t deadline_ns, bool (*stop)(void *ctx
 
 int coll_index_info(struct coll *c, struct coll_index_info *ret)
 {
-	bool unloaded = false;
+	bool unloaded = false, compacting = false;
 
 	memset(ret, 0, sizeof *ret);
 	for (uint32_t i = 0; i < c->n_places; i++) {
@@ -250,6 +261,21 @@ int coll_index_info(struct coll *c, struct coll_index_info *ret)
 		else
 			unloaded = unloaded || st.nslots > 0;
 		ret->memory_bytes += st.memory_bytes;
+		ret->disk_bytes += st.disk_bytes;
+		compacting |= st.compacting;
+		ret->compactions += st.compactions;
+		ret->reclaimed_bytes += st.reclaimed_bytes;
+		if (st.compacting) {
+			ret->compact_done += st.compact_done;
+			ret->compact_total += st.compact_total;
+		}
+		struct vx_err why = VX_ERR_INIT;
+		rc = slice_compact_failed(sl, &why);
+		if (rc && !ret->compact_failed) {
+			ret->compact_failed = rc;
+			snprintf(ret->compact_error, sizeof ret->compact_error, "%s",
+				vx_err_msg(&why, rc));
+		}
 		ret->kind = st.index.kind;
 		ret->quant = st.index.quant;
 		slice_put(sl);
@@ -258,7 +284,10 @@ int coll_index_info(struct coll *c, struct coll_index_info *ret)
 		ret->kind = "hnsw";
 		ret->quant = "sq8";
 	}
-	ret->state = ret->tail ? "indexing" : unloaded ? "unloaded" : "ready";
+	ret->state = ret->tail    ? "indexing"
+		     : compacting ? "compacting"
+		     : unloaded   ? "unloaded"
+				  : "ready";
 	return 0;
 }
 

@@ -203,5 +203,7 @@ const struct index_ops hnsw_ops = {
 	.load = hnsw_load,
 	.reset = hnsw_reset,
 	.check = hnsw_check,
+	.order = hnsw_order,
+	.remap = hnsw_remap,
 	.stat = hnsw_stat,
 };

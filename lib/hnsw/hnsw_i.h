@@ -136,6 +136,15 @@ int hnsw_search(struct index *ix, const struct index_query *q, struct scratch *s
 
 /* --- link.c ------------------------------------------------------------------ */
 bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot);
+/* Algorithm 4: of n candidates, nearest first, at most m for a row; their indexes go to 'chosen'. */
+uint32_t hnsw_select(struct index *ix, struct scratch *sc, const struct cand *cands, uint32_t n,
+	uint32_t m, uint32_t *chosen);
+
+/* --- remap.c ----------------------------------------------------------------- */
+int hnsw_order(
+	struct index *ix, uint32_t linked, const uint8_t *keep, uint32_t *order, uint32_t *ret_n);
+int hnsw_remap(struct index *from, struct index *to, const uint32_t *order, uint32_t n,
+	const uint32_t *inv, uint32_t n_inv);
 
 /* --- check.c ----------------------------------------------------------------- */
 int hnsw_check(struct index *ix, struct vx_err *err);

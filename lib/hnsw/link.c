@@ -48,8 +48,8 @@ static uint32_t draw_level(const struct index *ix, uint32_t slot)
 /* Algorithm 4 without extension or keeping of pruned ones: of n candidates, nearest first,
  * at most m such that each is nearer to the base than to any chosen before, with the slack of
  * Subramanya et al., "DiskANN", 2019 (alpha).  Fills 'chosen' with the candidates' indexes. */
-static uint32_t select_neighbours(struct index *ix, struct scratch *sc, const struct cand *cands,
-	uint32_t n, uint32_t m, uint32_t *chosen)
+uint32_t hnsw_select(struct index *ix, struct scratch *sc, const struct cand *cands, uint32_t n,
+	uint32_t m, uint32_t *chosen)
 {
 	const float slack = select_slack(ix);
 	uint32_t slots[HNSW_ROW_MAX], count = 0;
@@ -116,7 +116,7 @@ static void reselect_row(struct index *ix, struct scratch *sc, uint32_t *row, ui
 		sc->work[j] = (struct cand){.d = sc->dist[i], .slot = sc->ids[i]};
 		order[j] = ids[i];
 	}
-	n = select_neighbours(ix, sc, sc->work, n, cap - cap / SELECT_SPARE, chosen);
+	n = hnsw_select(ix, sc, sc->work, n, cap - cap / SELECT_SPARE, chosen);
 	for (uint32_t i = 0; i < cap; i++)
 		link_set(row, i, i < n ? order[chosen[i]] + 1 : 0);
 }
@@ -204,7 +204,7 @@ static void choose_row(
 		sc->work[i].slot = slot_of(h, level, sc->pool[i].slot);
 	}
 	uint32_t cap = level == 0 ? h->m0 : h->m;
-	uint32_t m = select_neighbours(ix, sc, sc->work, n, cap, chosen);
+	uint32_t m = hnsw_select(ix, sc, sc->work, n, cap, chosen);
 	for (uint32_t i = 0; i < m; i++)
 		link_set(row, i, sc->pool[chosen[i]].slot + 1);
 }

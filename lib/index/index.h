@@ -136,6 +136,21 @@ VX_MUST_CHECK
 int index_load(struct index *ix, struct disk *disk, const char *path, struct index_tag *ret_tag,
 	struct vx_err *err);
 
+/* --- a new generation -------------------------------------------------------- */
+/* Slots below 'nslots' with keep[slot], each once, in the order that they are to be numbered in: first
+ * *ret_linked of the structure, neighbours near each other, then those of the tail.  'order' has room for
+ * 'nslots'.  -ENOMEM. */
+VX_MUST_CHECK
+int index_order(struct index *ix, uint32_t nslots, const uint8_t *keep, uint32_t *order,
+	uint32_t *ret_n, uint32_t *ret_linked);
+/* Makes 'to', fresh and with the same parameters, an index over from's slots order[0..n), numbered
+ * from 0; 'linked' and 'nslots' as index_order had them.  The host of 'to' answers for the new
+ * numbers already.  'from' goes on as it likes; 'to' has one user.  -ENOMEM, -EINTR (pause of the old
+ * host): 'to' is then good for index_free alone. */
+VX_MUST_CHECK
+int index_remap(struct index *from, struct index *to, const uint32_t *order, uint32_t n,
+	uint32_t linked, uint32_t nslots);
+
 /* Validates the structure: link targets, levels, bounds, reachability of every linked
  * slot from the entry point.  -EUCLEAN with the first finding.  Excludes index_link. */
 VX_MUST_CHECK

@@ -47,8 +47,13 @@ struct index_ops {
 	void (*plan)(const struct index *ix, double recall, uint32_t k, bool filtered,
 		struct recall_plan *ret);
 	void (*recall)(const struct index *ix, struct recall_measure *ret);
-	/* Renumbers after a compaction; NULL: the structure is rebuilt. */
-	int (*remap)(struct index *ix, const uint32_t *new_slot, uint32_t n);
+	/* The linked slots below 'linked' with keep[slot], in an order good for walks.  NULL with 'remap'. */
+	int (*order)(struct index *ix, uint32_t linked, const uint8_t *keep, uint32_t *order,
+		uint32_t *ret_n);
+	/* Structure and CODES_LINKED of the n slots 'order' of 'from' in the fresh index 'to', which has their
+	 * codes; inv[old slot] is the new one + 1, or 0.  NULL: the structure is built again. */
+	int (*remap)(struct index *from, struct index *to, const uint32_t *order, uint32_t n,
+		const uint32_t *inv, uint32_t n_inv);
 	/* The kind's part of a checkpoint. */
 	int (*save)(struct index *ix, struct ckpt_writer *w, uint32_t nslots);
 	int (*load)(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct vx_err *err);

@@ -20,11 +20,6 @@
 
 #include "base/log.h"
 
-struct kill {
-	uint32_t slot;
-	uint64_t index;
-};
-
 struct long_id {
 	uint32_t slot;
 	const char *id;
@@ -479,7 +474,6 @@ static int begin(struct run *r)
 	sqlite3_stmt *st;
 
 	vx_lock(&sl->mu);
-	sl->run_active = true;
 	r->hist = sl->run_hist = sl->scans > 0;
 	vx_unlock(&sl->mu);
 	vx_lock(&sl->view_mu);
@@ -580,22 +574,41 @@ static void publish(struct run *r)
 		.count = r->st.count,
 	};
 	sl->prune_to = 0;
+	if (sl->log_kills)
+		compact_note_kills(sl, k, n);
 	bool drained = sl->searching[(sl->epoch + 1) & 1] == 0;
 	if (drained)
 		sl->epoch++;
 	vx_unlock(&sl->view_mu);
 	if (drained)
 		forget(r);
-	if (last > r->first_slot && r->s->index_event)
+	/* A collection that is only deleted from has work for the index as well. */
+	if ((last > r->first_slot || (n && slice_compact_due(sl))) && r->s->index_event)
 		r->s->index_event(r->s->ctx, sl->cid);
+}
+
+bool slice_enter(struct slice *sl)
+{
+	vx_lock(&sl->mu);
+	while (sl->swapping)
+		vx_cond_wait(&sl->cond, &sl->mu);
+	bool here = !sl->replaced;
+	sl->run_active = here;
+	sl->run_hist = false;
+	vx_unlock(&sl->mu);
+	return here;
+}
+
+void slice_leave(struct slice *sl)
+{
+	vx_lock(&sl->mu);
+	sl->run_active = false;
+	vx_cond_broadcast(&sl->cond);
+	vx_unlock(&sl->mu);
 }
 
 static void end(struct run *r)
 {
-	vx_lock(&r->sl->mu);
-	r->sl->run_active = false;
-	vx_cond_broadcast(&r->sl->cond);
-	vx_unlock(&r->sl->mu);
 	buf_release(&r->kills);
 	buf_release(&r->longs);
 	buf_release(&r->placed);
@@ -649,6 +662,10 @@ static int slice_run(struct shard *s, struct apply_req *reqs, struct entry_reade
 	int rc = 0;
 
 	struct slice *sl = slice_pin(s, rds[0].h.cid, &rc, &mine);
+	while (sl && !slice_enter(sl)) {
+		slice_put(sl);
+		sl = slice_pin(s, rds[0].h.cid, &rc, &mine);
+	}
 	if (sl) {
 		struct run r = {.s = s, .sl = sl, .err = &mine, .st = sl->st};
 		r.first_slot = r.staged_from = (uint32_t)sl->st.next_slot;
@@ -658,6 +675,7 @@ static int slice_run(struct shard *s, struct apply_req *reqs, struct entry_reade
 			rc = data_run(&r, reqs, rds, n);
 		if (rc == -EUCLEAN)
 			slice_quarantine(sl, rc, vx_err_msg(&mine, rc));
+		slice_leave(sl);
 		slice_put(sl);
 	}
 	if (rc == -EUCLEAN || rc == -ENOENT) {

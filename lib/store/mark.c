@@ -43,7 +43,7 @@ static int sync_failed(struct shard *s, int rc, const char *what)
 	return rc;
 }
 
-static int sync_dir(struct shard *s, const char *path)
+int shard_sync_dir(struct shard *s, const char *path)
 {
 	int rc = s->disk->ops->sync_dir(s->disk, path);
 	return rc == -EIO ? sync_failed(s, rc, path) : rc;
@@ -121,11 +121,9 @@ static int sync_sqlite(
 	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
 	struct stat st;
 
-	int rc = store_path(path, sl->dir, "meta.db");
-	if (rc == 0)
-		rc = store_path(wal, sl->dir, "meta.db-wal");
-	if (rc)
-		return rc;
+	int rc = slice_db_path(sl, path);
+	if (rc || (unsigned)snprintf(wal, sizeof wal, "%s-wal", path) >= sizeof wal)
+		return rc ? rc : -ENAMETOOLONG;
 	if (stat(wal, &st) < 0 || st.st_size > WAL_COPY_BYTES) {
 		rc = checkpoint(sl, path, wal, &applied, err);
 		/* A reader in the way keeps the checkpoint from syncing the file, whose first page was not
@@ -149,7 +147,7 @@ static int sync_sqlite(
 struct mark_item {
 	struct slice *sl;
 	bool dir;
-	uint32_t lo, hi, generation;
+	uint32_t lo, hi;
 	uint64_t applied;
 };
 
@@ -161,8 +159,7 @@ static int sync_files(const struct mark_item *m, struct vx_err *err)
 	bool dir = m->dir;
 	char gen[STORE_PATH_MAX], path[STORE_PATH_MAX], name[32];
 
-	snprintf(name, sizeof name, "g-%04u", m->generation);
-	int rc = store_path(gen, sl->dir, name);
+	int rc = slice_gen_path(sl, gen);
 	for (uint32_t no = lo; rc == 0 && lo <= hi && no <= hi; no++) {
 		snprintf(name, sizeof name, "%06u.vec", no);
 		rc = store_path(path, gen, name);
@@ -170,9 +167,9 @@ static int sync_files(const struct mark_item *m, struct vx_err *err)
 			rc = sync_file(sl->shard, d, path);
 	}
 	if (rc == 0 && dir)
-		rc = sync_dir(sl->shard, gen);
+		rc = shard_sync_dir(sl->shard, gen);
 	if (rc == 0 && dir)
-		rc = sync_dir(sl->shard, sl->dir);
+		rc = shard_sync_dir(sl->shard, sl->dir);
 	return rc ? vx_err_set(err, rc, "%s: cannot sync", gen) : 0;
 }
 
@@ -184,7 +181,6 @@ static void take_dirty(struct slice *sl, struct mark_item *ret)
 		.dir = sl->dirty_dir,
 		.lo = sl->dirty_lo,
 		.hi = sl->dirty_hi,
-		.generation = sl->view.generation ? sl->view.generation : 1,
 		.applied = sl->view.applied,
 	};
 	sl->dirty = sl->dirty_dir = false;
@@ -264,9 +260,9 @@ static int sync_parent(struct shard *s)
 	snprintf(path, sizeof path, "%s", s->dir);
 	char *end = strrchr(path, '/');
 	if (!end)
-		return sync_dir(s, ".");
+		return shard_sync_dir(s, ".");
 	end[end == path] = 0;
-	return sync_dir(s, path);
+	return shard_sync_dir(s, path);
 }
 
 int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
@@ -315,7 +311,7 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 	if (rc == 0 && dir)
 		rc = roster_write(s);
 	if (rc == 0 && dir)
-		rc = sync_dir(s, s->dir);
+		rc = shard_sync_dir(s, s->dir);
 	if (rc == 0 && parent)
 		rc = sync_parent(s);
 	if (rc) {
@@ -330,20 +326,46 @@ int shard_mark(struct shard *s, uint64_t index, struct vx_err *err)
 
 /* --- figures ------------------------------------------------------------------------------------- */
 
+static uint64_t path_bytes(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
 static uint64_t file_bytes(const char *dir, const char *name)
 {
 	char path[STORE_PATH_MAX];
-	struct stat st;
 
-	if (store_path(path, dir, name) || stat(path, &st) < 0)
+	return store_path(path, dir, name) ? 0 : path_bytes(path);
+}
+
+static uint64_t db_bytes(const struct slice *sl)
+{
+	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX + 8];
+
+	if (slice_db_path(sl, path))
 		return 0;
-	return (uint64_t)st.st_blocks * 512;
+	snprintf(wal, sizeof wal, "%s-wal", path);
+	return path_bytes(path) + path_bytes(wal);
+}
+
+uint64_t slice_disk_bytes(struct slice *sl)
+{
+	uint64_t sum = db_bytes(sl) + file_bytes(sl->gen_dir, "graph.ckpt");
+	struct view v = slice_view(sl);
+	char name[32];
+
+	for (uint32_t no = 0; (uint64_t)no << SEG_SHIFT < v.nslots; no++) {
+		snprintf(name, sizeof name, "%06u.vec", no);
+		sum += file_bytes(sl->gen_dir, name);
+	}
+	return sum;
 }
 
 void slice_stat(struct slice *sl, struct slice_stats *ret)
 {
 	struct view v = slice_view(sl);
-	char name[32];
 	struct slice_stats st = {
 		.count = v.count,
 		.applied = v.applied,
@@ -353,19 +375,22 @@ void slice_stat(struct slice *sl, struct slice_stats *ret)
 		.generation = v.generation,
 	};
 
-	st.disk_bytes = file_bytes(sl->dir, "meta.db") + file_bytes(sl->dir, "meta.db-wal") +
-			file_bytes(sl->gen_dir, "graph.ckpt");
+	st.disk_bytes = slice_disk_bytes(sl);
 	for (uint32_t no = 0; (uint64_t)no << SEG_SHIFT < v.nslots; no++) {
 		struct seg *g = slice_seg(sl, no);
-		snprintf(name, sizeof name, "%06u.vec", no);
-		st.disk_bytes += file_bytes(sl->gen_dir, name);
 		st.memory_bytes += sizeof *g;
 		if (g && atomic_load_explicit(&g->dead, memory_order_relaxed))
 			st.memory_bytes += SEG_SLOTS * sizeof(uint64_t);
 	}
 	vx_lock(&sl->mu);
 	struct index *ix = sl->index_phase == INDEX_READY ? sl->index : NULL;
+	st.compacting = sl->compacting;
 	vx_unlock(&sl->mu);
+	st.compact_due = slice_compact_due(sl);
+	st.compact_done = atomic_load_explicit(&sl->compact_done, memory_order_relaxed);
+	st.compact_total = atomic_load_explicit(&sl->compact_total, memory_order_relaxed);
+	st.compactions = atomic_load_explicit(&sl->compactions, memory_order_relaxed);
+	st.reclaimed_bytes = atomic_load_explicit(&sl->reclaimed_bytes, memory_order_relaxed);
 	st.index_loaded = ix != NULL;
 	if (ix) {
 		index_stat(ix, &st.index);

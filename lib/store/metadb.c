@@ -69,6 +69,14 @@ static const char *const stmt_sql[ST_MAX] = {
 	[ST_RECENT_FIND_IDX] = "SELECT inserted, updated, deleted, missing, conflicts FROM recent"
 			       " WHERE origin = ?1 AND seq = ?2 AND idx = ?3",
 	[ST_RECENT_PRUNE] = "DELETE FROM recent WHERE n <= ?1",
+	[ST_CARRY_PAGE] = "SELECT rowid, id, slot, born, mtime, meta, text FROM rec"
+			  " WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
+	[ST_CARRY_PUT] = "INSERT INTO rec(rowid, id, slot, born, mtime, meta, text)"
+			 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(rowid) DO UPDATE SET"
+			 " id = excluded.id, slot = excluded.slot, born = excluded.born,"
+			 " mtime = excluded.mtime, meta = excluded.meta, text = excluded.text",
+	[ST_CARRY_RECENT] = "SELECT n, origin, seq, idx, inserted, updated, deleted, missing,"
+			    " conflicts FROM recent ORDER BY n",
 	[ST_HIST_ADD] = "INSERT OR IGNORE INTO hist(rowid, born, died, slot, mtime, id, meta, text)"
 			" SELECT rowid, born, ?2, slot, mtime, id, meta, text FROM rec"
 			" WHERE rowid = ?1",
@@ -320,8 +328,8 @@ int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_
 		.next_recent = (uint64_t)sqlite3_column_int64(st, 7),
 		.count = (uint64_t)sqlite3_column_int64(st, 8),
 	};
-	if (ret->generation < 1 || ret->generation > 9999 || ret->next_slot > VX_SLOTS_MAX ||
-		ret->count > ret->next_slot)
+	if (ret->generation < 1 || ret->generation > GENERATION_MAX ||
+		ret->next_slot > VX_SLOTS_MAX || ret->count > ret->next_slot)
 		rc = vx_err_set(err, -EUCLEAN, "meta.db: the state makes no sense");
 out:
 	sqlite3_reset(st);

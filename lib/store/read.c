@@ -25,7 +25,7 @@ int reader_take(struct slice *sl, struct metadb **ret, struct vx_err *err)
 		*ret = db;
 		return 0;
 	}
-	int rc = store_path(path, sl->dir, "meta.db");
+	int rc = slice_db_path(sl, path);
 	db = calloc(1, sizeof *db);
 	if (!db)
 		rc = -ENOMEM;

@@ -48,7 +48,7 @@ static bool host_pause(void *ctx)
 
 /* --- making the index --------------------------------------------------------------------- */
 
-static int fresh_index(struct slice *sl, struct index **ret, struct vx_err *err)
+int slice_fresh_index(struct slice *sl, struct index **ret, struct vx_err *err)
 {
 	const struct slice_schema *sc = &sl->schema;
 	struct index_params p = {
@@ -77,7 +77,7 @@ static int load_index(
 	struct index_tag tag;
 	char path[STORE_PATH_MAX];
 
-	int rc = fresh_index(sl, ret, err);
+	int rc = slice_fresh_index(sl, ret, err);
 	if (rc)
 		return rc;
 	rc = store_path(path, sl->gen_dir, CHECKPOINT);
@@ -96,7 +96,7 @@ static int load_index(
 	if (rc)
 		return 0; /* still fresh */
 	index_free(*ret);
-	return fresh_index(sl, ret, err);
+	return slice_fresh_index(sl, ret, err);
 }
 
 /* Slots [from, to) of the segments; a damaged vector counts as zeros and is never returned. */

@@ -92,7 +92,7 @@ struct slice *shard_find(struct shard *s, uint32_t cid)
 	return sl;
 }
 
-static struct slice *slice_new(struct shard *s, uint32_t cid)
+struct slice *slice_new(struct shard *s, uint32_t cid)
 {
 	char name[32], path[STORE_PATH_MAX];
 
@@ -104,6 +104,7 @@ static struct slice *slice_new(struct shard *s, uint32_t cid)
 	}
 	sl->shard = s;
 	sl->cid = cid;
+	sl->generation = 1;
 	sl->dirty_lo = UINT32_MAX;
 	vx_mutex_init(&sl->mu, LOCK_SLICE);
 	vx_cond_init(&sl->cond);
@@ -113,13 +114,14 @@ static struct slice *slice_new(struct shard *s, uint32_t cid)
 	return sl;
 }
 
-static void slice_free(struct slice *sl)
+void slice_free(struct slice *sl)
 {
 	vx_mutex_release(&sl->mu);
 	vx_cond_release(&sl->cond);
 	vx_mutex_release(&sl->read_mu);
 	vx_cond_release(&sl->read_cond);
 	vx_mutex_release(&sl->view_mu);
+	buf_release(&sl->kill_log);
 	free(sl->dir);
 	free(sl->gone);
 	free(sl);
@@ -140,6 +142,13 @@ static void table_remove(struct shard *s, struct slice *sl)
 	*p = sl->hash_next;
 }
 
+static void set_bad(struct slice *sl, int rc, const char *why)
+{
+	sl->bad = rc;
+	snprintf(sl->bad_msg, sizeof sl->bad_msg, "%s", why);
+	log_error("store", "collection %u is quarantined: %s", sl->cid, why);
+}
+
 static int found_one(void *arg, const char *name)
 {
 	struct shard *s = arg;
@@ -155,6 +164,9 @@ static int found_one(void *arg, const char *name)
 	if (!sl)
 		return -ENOMEM;
 	table_add(s, sl);
+	int rc = gen_find(sl);
+	if (rc)
+		set_bad(sl, -EIO, "its directory cannot be listed");
 	return 0;
 }
 
@@ -191,6 +203,8 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	s->index_event = opts->index_event;
 	s->pause = opts->pause;
 	s->ctx = opts->ctx;
+	s->compact_percent = opts->compact_percent ? opts->compact_percent : COMPACT_PERCENT;
+	s->compact_room = opts->compact_room;
 	s->sync_fd = -1;
 	TAILQ_INIT(&s->lru);
 	vx_mutex_init(&s->mu, LOCK_SHARD);
@@ -297,13 +311,6 @@ static void evict(struct shard *s)
 bool shard_fresh(const struct shard *s)
 {
 	return s->fresh;
-}
-
-static void set_bad(struct slice *sl, int rc, const char *why)
-{
-	sl->bad = rc;
-	snprintf(sl->bad_msg, sizeof sl->bad_msg, "%s", why);
-	log_error("store", "collection %u is quarantined: %s", sl->cid, why);
 }
 
 /* The log has made again whatever was to be made: what is unfinished now is damaged. */
@@ -423,14 +430,19 @@ struct slice *shard_slice_get(struct shard *s, uint32_t cid, int *ret_rc, struct
 	return sl;
 }
 
-/* The last pin of a dropped slice ends it. */
+/* The last pin of a dropped or superseded slice ends it. */
 static void destroy(struct slice *sl)
 {
+	struct slice *heir = sl->heir;
+
 	if (sl->phase == SLICE_OPEN)
 		slice_close(sl);
-	if (sl->gone)
+	if (sl->superseded)
+		gen_remove(sl);
+	else if (sl->gone)
 		store_remove_tree(sl->shard, sl->gone);
 	slice_free(sl);
+	slice_put(heir);
 }
 
 void slice_put(struct slice *sl)
@@ -441,7 +453,7 @@ void slice_put(struct slice *sl)
 
 	vx_lock(&s->mu);
 	assert(sl->pins > 0);
-	bool last = --sl->pins == 0 && sl->dropped;
+	bool last = --sl->pins == 0 && (sl->dropped || sl->superseded);
 	if (!last && sl->pins == 0 && s->n_open > s->open_max)
 		evict(s);
 	vx_unlock(&s->mu);
@@ -512,6 +524,7 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 	}
 	sl->dirty = sl->dirty_dir = true;
 	vx_lock(&s->mu);
+	sl->generation = 1;
 	sl->incomplete = false;
 	s->dirty_dir = true;
 	if (!known)

@@ -267,9 +267,9 @@ static int check_claim(struct slice *sl, struct vx_err *err)
 
 int slice_open(struct slice *sl, struct vx_err *err)
 {
-	char path[STORE_PATH_MAX], gen[32];
+	char path[STORE_PATH_MAX];
 
-	int rc = store_path(path, sl->dir, "meta.db");
+	int rc = slice_db_path(sl, path);
 	if (rc)
 		return rc;
 	rc = metadb_open(&sl->wdb, path, sl->shard->cache_kib, err);
@@ -280,13 +280,18 @@ int slice_open(struct slice *sl, struct vx_err *err)
 	if (rc == -EUCLEAN || rc == -EIO) {
 		/* Looked at only now: closing a second descriptor drops SQLite's locks. */
 		metadb_close(&sl->wdb);
-		if (never_written(sl, path))
+		if (sl->generation == 1 && never_written(sl, path))
 			rc = vx_err_set(err, -ENODATA, "meta.db: was never finished");
 	}
+	if (rc == 0 && sl->st.generation != sl->generation)
+		rc = vx_err_set(err, -EUCLEAN, "meta.db: it is of generation %llu, not %u",
+			(unsigned long long)sl->st.generation, sl->generation);
+	/* What a compaction made was whole and synced before it had its name. */
+	if (rc == -ENODATA && sl->generation > 1)
+		rc = vx_err_set(err, -EUCLEAN, "meta.db: is empty");
 	if (rc)
 		goto out;
-	snprintf(gen, sizeof gen, "g-%04u", (unsigned)sl->st.generation);
-	rc = store_path(path, sl->dir, gen);
+	rc = slice_gen_path(sl, path);
 	if (rc == 0 && !(sl->gen_dir = strdup(path)))
 		rc = vx_err_set(err, -ENOMEM, "no memory");
 	if (rc == 0)

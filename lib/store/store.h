@@ -46,6 +46,10 @@ struct shard_opts {
 	 * leave the rest for later.  NULL: never. */
 	bool (*pause)(void *ctx);
 	void *ctx;
+	uint32_t
+		compact_percent; /* of slots dead before a compaction is due; 0: 25, above 100: never */
+	/* Asked before a compaction writes 'bytes' more; negative errno: not now.  NULL: always. */
+	int (*compact_room)(void *ctx, uint64_t bytes);
 };
 
 /* Opens or creates 'dir'.  Slices open lazily; a damaged one does not fail this. */
@@ -122,6 +126,11 @@ struct slice_stats {
 	uint64_t disk_bytes;   /* vectors + meta.db */
 	uint64_t memory_bytes; /* anonymous: index, tables */
 	uint32_t generation;
+	/* Compaction: dead slots are due to be left out, or are being left out now; how far (in slots);
+	 * since the slice was opened: how often, and the bytes of disk that came back. */
+	bool compact_due, compacting;
+	uint32_t compact_done, compact_total, compactions;
+	uint64_t reclaimed_bytes;
 	struct index_stats index;
 };
 void slice_stat(struct slice *sl, struct slice_stats *ret);
@@ -222,6 +231,22 @@ int slice_index_step(struct slice *sl, uint32_t max);
 /* Writes the checkpoint if the index has changed by more than 'min_slots' since the last. */
 VX_MUST_CHECK
 int slice_index_save(struct slice *sl, uint32_t min_slots, struct vx_err *err);
+/* --- compaction ------------------------------------------------------------------------------------ */
+/* Whether dead slots are a share worth leaving out (or slice_compact_ask was called). */
+bool slice_compact_due(struct slice *sl);
+/* Due from now on, whatever is dead. */
+void slice_compact_ask(struct slice *sl);
+/* Writes a new generation of the slice without its dead slots, the others in an order good for searching,
+ * and puts it in place; readers that hold the slice go on with the old one until they let go of it, and the last
+ * of them removes it.  The caller's pin is of the old one.  Takes long; one thread per slice, beside
+ * everything else; writers of the slice wait for the last step (milliseconds).
+ * -EALREADY: another is at it; -EINTR: 'pause' said so; -ENOSPC, -ENOMEM, -EUCLEAN (a damaged record), -EIO: the
+ * slice is as it was, and due again after a while. */
+VX_MUST_CHECK
+int slice_compact(struct slice *sl, struct vx_err *err);
+/* Why the last attempt failed; 0: it did not. */
+int slice_compact_failed(struct slice *sl, struct vx_err *err);
+
 VX_MUST_CHECK
 int slice_index_check(struct slice *sl, struct vx_err *err);
 /* What is known of the recall; false when the index is not loaded. */

@@ -32,6 +32,8 @@
 #define SYNC_ALL_SLICES     16u          /* as many are synced with one call */
 #define WAL_KEEP_BYTES      (4u << 20)   /* a longer SQLite log is truncated at the mark */
 #define SLICE_CLAIM         "mark"       /* what meta.db had at the last mark: claim.h */
+#define COMPACT_PERCENT     25u
+#define GENERATION_MAX      999999999u
 
 /* --- segments (seg.c) --------------------------------------------------------- */
 #define SEG_SLOTS     65536u
@@ -122,6 +124,9 @@ enum metadb_stmt {
 	ST_RECENT_FIND,
 	ST_RECENT_FIND_IDX,
 	ST_RECENT_PRUNE,
+	ST_CARRY_PAGE,
+	ST_CARRY_PUT,
+	ST_CARRY_RECENT,
 	ST_HIST_ADD,
 	ST_HIST_ANY,
 	ST_HIST_CLEAR,
@@ -169,6 +174,12 @@ struct view {
 	uint64_t applied, next_rowid, count;
 };
 
+/* A slot that lost its record, by the entry 'index'. */
+struct kill {
+	uint32_t slot;
+	uint64_t index;
+};
+
 enum slice_phase { SLICE_CLOSED, SLICE_OPENING, SLICE_OPEN, SLICE_CLOSING };
 enum index_phase { INDEX_NONE, INDEX_MAKING, INDEX_READY };
 
@@ -178,6 +189,8 @@ struct slice {
 	uint32_t cid;
 	char *dir;
 	char *gone; /* once dropped: what the directory was renamed to, for the last pin to remove */
+	uint32_t generation; /* a compaction makes another 'struct slice' */
+	bool building;       /* before that is published: its directory has its name yet to come */
 
 	/* guarded by shard->mu */
 	struct slice *hash_next;
@@ -185,8 +198,10 @@ struct slice {
 	enum slice_phase phase;
 	unsigned pins;
 	bool dropped;
-	bool incomplete; /* never finished: a create makes it anew */
-	int bad;         /* 0, or why it is quarantined */
+	bool superseded;    /* out of the table; the last pin removes its generation */
+	struct slice *heir; /* pinned: what took its place */
+	bool incomplete;    /* never finished: a create makes it anew */
+	int bad;            /* 0, or why it is quarantined */
 	char bad_msg[256];
 
 	/* while open: written by the opener, then constant or as stated */
@@ -212,6 +227,9 @@ struct slice {
 	uint32_t dirty_lo, dirty_hi; /* segments, lo <= hi when any; lo > hi: none */
 	uint64_t prune_to;           /* batches up to here are marked */
 	bool repairing;              /* bad batches are left */
+	bool log_kills;              /* a compaction wants to know */
+	bool kills_lost;             /* no memory for it */
+	struct buf kill_log;         /* struct kill */
 	unsigned epoch;              /* new searches count in searching[epoch & 1] */
 	unsigned searching[2];
 
@@ -222,8 +240,18 @@ struct slice {
 	struct index *index; /* constant while INDEX_READY */
 	unsigned scans;
 	bool run_active, run_hist;
+	bool swapping; /* no run begins */
+	bool replaced; /* superseded, for the applier */
+	bool compacting, compact_asked;
+	int compact_rc;            /* of the last attempt */
+	uint64_t compact_retry_ns; /* a failed one is not tried again before */
+	char compact_msg[160];
 	bool saving;
 	uint32_t saved_linked, saved_appended; /* of the last checkpoint */
+
+	/* Progress for the eye; relaxed. */
+	_Atomic uint32_t compact_done, compact_total, compactions;
+	_Atomic uint64_t reclaimed_bytes;
 
 	/* guarded by read_mu */
 	struct vx_mutex read_mu;
@@ -245,6 +273,8 @@ struct shard {
 	void (*index_event)(void *ctx, uint32_t cid);
 	bool (*pause)(void *ctx);
 	void *ctx;
+	uint32_t compact_percent;
+	int (*compact_room)(void *ctx, uint64_t bytes);
 	int sync_fd; /* for syncfs; -1: none */
 
 	/* guarded by mu */
@@ -276,7 +306,37 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 VX_MUST_CHECK
 int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err);
 
+/* Out of the table and kept by pins alone: the last one ends it. */
+struct slice *slice_new(struct shard *s, uint32_t cid);
+void slice_free(struct slice *sl);
+
+/* gen.c */
+VX_MUST_CHECK
+int slice_gen_path(const struct slice *sl, char *ret); /* STORE_PATH_MAX bytes */
+VX_MUST_CHECK
+int slice_db_path(const struct slice *sl, char *ret);
+/* At the start: which generation is the slice; removes what is left over of others. */
+VX_MUST_CHECK
+int gen_find(struct slice *sl);
+/* The files of this one's generation. */
+void gen_remove(struct slice *sl);
+
+/* apply.c */
+/* The applier begins with a slice: waits while a compaction puts the new generation in place.  false: this
+ * one is the old generation by now. */
+VX_MUST_CHECK
+bool slice_enter(struct slice *sl);
+void slice_leave(struct slice *sl);
+
+/* compact.c */
+/* The applier's, after COMMIT and under view_mu: what a compaction under way must know. */
+void compact_note_kills(struct slice *sl, const struct kill *k, size_t n) VX_REQUIRES(sl->view_mu);
+
 /* mark.c */
+uint64_t slice_disk_bytes(struct slice *sl);
+/* As the mark syncs a directory: an error ends all marks of the shard. */
+VX_MUST_CHECK
+int shard_sync_dir(struct shard *s, const char *path);
 int shard_sync_fd(struct shard *s);
 
 /* roster.c: the slices that the shard has, so that one whose directory is gone is missed. */
@@ -306,6 +366,9 @@ void store_remove_tree(struct shard *s, const char *dir);
 /* search.c */
 VX_MUST_CHECK
 int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err);
+/* One without slots. */
+VX_MUST_CHECK
+int slice_fresh_index(struct slice *sl, struct index **ret, struct vx_err *err);
 VX_MUST_CHECK
 int slice_save_now(struct slice *sl, struct index *ix, struct vx_err *err);
 /* The log has no more to repair with: what is damaged stays so, record by record; the rest is served. */

@@ -14,6 +14,33 @@ load helper
 	[ "$status" -eq 5 ]
 }
 
+@test "index compact gives back what deleted records hold" {
+	gen_jsonl 4000 64 | vec-put "$C"
+	vec-index wait "$C"
+	before=$(vec-index -j status "$C")
+	vec-query --exact -i "$C" <<<"$(gen_jsonl 1 64 | jq -c .vector)" > "$BATS_TEST_TMPDIR/before"
+	vec-scan -i "$C" | head -n 700 | vec-rm "$C"
+	[ "$(vec-index -j status "$C" | jq .dead)" -eq 700 ]
+	vec-index compact "$C"
+	after=$(vec-index -j status "$C")
+	[ "$(jq -c '[.records,.slots,.dead,.tail,.state,.compactions]' <<<"$after")" = \
+		'[3300,3300,0,0,"ready",1]' ]
+	[ "$(jq .disk_bytes <<<"$after")" -lt "$(jq .disk_bytes <<<"$before")" ]
+	[ "$(jq .memory_bytes <<<"$after")" -lt "$(jq .memory_bytes <<<"$before")" ]
+	vec-index check "$C"
+	[ "$(vec-scan -i "$C" | wc -l)" -eq 3300 ]
+	# Half of them: it compacts by itself, and wait waits for it.
+	vec-scan -i "$C" | head -n 1700 | vec-rm "$C"
+	vec-index wait "$C"
+	[ "$(vec-index -j status "$C" | jq -c '[.slots,.dead,.compactions]')" = '[1600,0,2]' ]
+	# With nothing left nothing is held.
+	vec-scan -i "$C" | vec-rm "$C"
+	vec-index wait "$C"
+	[ "$(vec-index -j status "$C" | jq -c '[.slots,.dead]')" = '[0,0]' ]
+	run vec-index compact "$C-none"
+	[ "$status" -eq 5 ]
+}
+
 @test "index wait gives up after its time" {
 	gen_jsonl 15000 64 | vec-put "$C" &
 	put=$!

@@ -5,7 +5,7 @@ load helper
 @test "a collection has the files of the manual" {
 	same "$(ls "$D" | tr '\n' ' ')" \
 		"append config delete done export.jsonl failed ids inbox index near q query schema.json stats vec "
-	same "$(ls "$D/index" | tr '\n' ' ')" "progress state "
+	same "$(ls "$D/index" | tr '\n' ' ')" "ctl progress state "
 	same "$(ls -A "$MNT/.vecfs" | tr '\n' ' ')" "config cpu error_log socket stats version "
 }
 
@@ -103,6 +103,17 @@ load helper
 	[[ "$(cat "$D/index/state")" =~ ^(ready|indexing|unloaded)$ ]]
 	same "$(awk '$1 == "records" {print $2}' "$D/index/progress")" 3
 	grep -q '^percent ' "$D/index/progress"
+	grep -qx 'compactions 0' "$D/index/progress"
+	echo compact > "$D/index/ctl"
+	for _ in $(seq 1 200); do
+		grep -qx 'compactions 1' "$D/index/progress" && break
+		sleep 0.05
+	done
+	grep -qx 'compactions 1' "$D/index/progress"
+	same "$(awk '$1 == "records" {print $2}' "$D/index/progress")" 3
+	run bash -c "echo shrink > '$D/index/ctl'"
+	[ "$status" -ne 0 ]
+	grep -q "'shrink' is none of compact" "$MNT/.vecfs/error_log"
 }
 
 @test ".vecfs says version, cpu, stats and socket" {

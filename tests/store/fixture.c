@@ -239,6 +239,23 @@ struct logged *fix_upsert(struct fix *f, uint32_t cid, uint32_t i, float x)
 	return l;
 }
 
+struct logged *fix_delete(struct fix *f, uint32_t cid, uint32_t i)
+{
+	struct entry_header h = {
+		.kind = ENTRY_DATA, .cid = cid, .time_ns = 5, .origin = 8, .seq = ++f->seq};
+	char id[VX_ID_MAX];
+	struct entry_rec e = {.op = REC_DELETE};
+	struct logged *l = log_add(f);
+
+	e.rec = (struct vx_record){.id = id, .id_len = fix_id(i, id)};
+	assert_int_equal(entry_begin(&l->data, &h), 0);
+	assert_int_equal(entry_add(&l->data, &e), 0);
+	entry_finish(&l->data, 0, &h, 1);
+	if (cid == CID && i < N_IDS)
+		f->m[i].exists = false;
+	return l;
+}
+
 void fix_mark(struct fix *f)
 {
 	struct vx_err err = VX_ERR_INIT;

@@ -55,6 +55,7 @@ size_t fix_id(uint32_t i, char *ret);
 struct logged *fix_random_entry(struct fix *f, uint32_t max, uint8_t *expect, uint32_t *ret_n);
 /* One upsert of id number 'i' with vector elements all 'x'. */
 struct logged *fix_upsert(struct fix *f, uint32_t cid, uint32_t i, float x);
+struct logged *fix_delete(struct fix *f, uint32_t cid, uint32_t i);
 int fix_apply(struct fix *f, const struct logged *l, struct apply_result *res, uint8_t *recs);
 void fix_mark(struct fix *f);
 /* Everything a reader can ask agrees with the model. */

@@ -37,7 +37,16 @@ static void step_index(struct fix *f)
 	slice_put(sl);
 }
 
-/* Whatever is applied, reopened, replayed or marked: readers see what the model has. */
+static void compact(struct fix *f)
+{
+	int rc;
+	struct slice *sl = shard_slice_get(f->s, CID, &rc, NULL);
+	assert_non_null(sl);
+	assert_int_equal(slice_compact(sl, NULL), 0);
+	slice_put(sl);
+}
+
+/* Whatever is applied, reopened, replayed, compacted or marked: readers see what the model has. */
 static void store_agrees_with_the_model(void **state)
 {
 	(void)state;
@@ -62,6 +71,9 @@ static void store_agrees_with_the_model(void **state)
 			break;
 		case 3:
 			step_index(&f);
+			break;
+		case 6:
+			compact(&f);
 			break;
 		case 4:
 		case 5:

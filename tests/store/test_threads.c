@@ -15,7 +15,7 @@ struct shared {
 	struct fix f;
 	atomic_bool stop;
 	atomic_int wrong;
-	_Atomic uint64_t reads;
+	_Atomic uint64_t reads, compactions;
 };
 
 /* cmocka's checks belong to the main thread. */
@@ -131,12 +131,27 @@ static void *worker(void *arg)
 	return NULL;
 }
 
+static void *compactor(void *arg)
+{
+	struct shared *sh = arg;
+	int rc;
+
+	while (!atomic_load(&sh->stop)) {
+		struct slice *sl = shard_slice_get(sh->f.s, CID, &rc, NULL);
+		rc = slice_compact(sl, NULL);
+		WANT(sh, rc == 0);
+		slice_put(sl);
+		atomic_fetch_add(&sh->compactions, 1);
+	}
+	return NULL;
+}
+
 static void store_readers_see_one_version_of_each(void **state)
 {
 	(void)state;
 	static struct shared sh;
 	static void *(*const body[])(void *) = {
-		searcher, searcher, getter, scanner, worker, worker};
+		searcher, searcher, getter, scanner, worker, worker, compactor};
 	pthread_t t[VX_ARRAY_SIZE(body)];
 
 	fix_init(&sh.f, NULL);
@@ -156,9 +171,11 @@ static void store_readers_see_one_version_of_each(void **state)
 	atomic_store(&sh.stop, true);
 	for (size_t i = 0; i < VX_ARRAY_SIZE(body); i++)
 		pthread_join(t[i], NULL);
-	print_message("%u upserts, %llu searches\n", k, (unsigned long long)sh.reads);
+	print_message("%u upserts, %llu searches, %llu compactions\n", k,
+		(unsigned long long)sh.reads, (unsigned long long)sh.compactions);
 	assert_int_equal(atomic_load(&sh.wrong), 0);
 	assert_true(sh.reads > 0);
+	assert_true(sh.compactions > 0);
 	fix_compare(&sh.f);
 	int rc;
 	struct slice *sl = shard_slice_get(sh.f.s, CID, &rc, NULL);
