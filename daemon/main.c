@@ -130,6 +130,9 @@ static int config_set(void *ctx, const char *name, const char *value, struct vx_
 		return vx_err_set(err, -EINVAL,
 			"log: '%s' is not LEVEL or MODULE=LEVEL (error, warn, info, debug)", value);
 	rc = options_set_runtime(d->o, name, value, err);
+	if (rc == 0 && d->db)
+		db_limits(d->db, (uint64_t)options_int(d->o, "memory-max"),
+			(uint64_t)options_int(d->o, "quota-max"));
 	return rc;
 }
 
@@ -144,6 +147,8 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 		.tail_max = (uint32_t)options_int(d->o, "tail-max"),
 		.mark_interval_ms = (uint32_t)options_int(d->o, "mark-interval"),
 		.compact_percent = (uint32_t)options_int(d->o, "compact-percent"),
+		.memory_max = (uint64_t)options_int(d->o, "memory-max"),
+		.quota_max = (uint64_t)options_int(d->o, "quota-max"),
 		.wal_backend = options_get(d->o, "wal-backend"),
 		.create = true,
 	};

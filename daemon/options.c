@@ -31,6 +31,10 @@ const struct opt_def vecfsd_options[] = {
 		"records not indexed yet before writers wait"},
 	{"compact-percent", 0, OPT_INT, "25", 1, 101, NULL, "N", false, false,
 		"share of dead slots at which a collection is compacted; 101: never"},
+	{"memory-max", 0, OPT_SIZE, "0", 0, INT64_MAX, NULL, "SIZE", true, false,
+		"memory at which writes are refused; 0: four fifths of the machine's"},
+	{"quota-max", 0, OPT_SIZE, "0", 0, INT64_MAX, NULL, "SIZE", true, false,
+		"disk at which writes are refused; 0: until it is full"},
 	{"wal-backend", 0, OPT_STRING, "auto", 0, 0, "auto|io_uring|pwrite", "NAME", false, false,
 		"how the log is written"},
 	{"wal-segment-size", 0, OPT_SIZE, "64M", 16 << 20, (int64_t)1 << 30, NULL, "SIZE", false,
@@ -340,9 +344,12 @@ bool options_bool(const struct options *o, const char *name)
 
 int64_t options_int(const struct options *o, const char *name)
 {
+	struct vx_mutex *lock = (struct vx_mutex *)(uintptr_t)&o->lock;
 	int64_t n = 0;
 
+	vx_lock(lock);
 	(void)parse_number(options_get(o, name), true, &n);
+	vx_unlock(lock);
 	return n;
 }
 

@@ -9,7 +9,7 @@ CRASH_CYCLES ?= 500
 
 CHECK_STORE := base wal raft sim store cluster
 CHECK_SEARCH := simd index hnsw query
-CHECK_MOUNT := daemon mount
+CHECK_MOUNT := daemon mount limits
 # What nobody claimed goes with the tools, so that no test can be forgotten.
 CHECK_TOOLS := cli $(filter-out $(CHECK_STORE) $(CHECK_SEARCH) $(CHECK_MOUNT) cli,$(CHECK_MODULES))
 

@@ -325,6 +325,8 @@ static int admit(struct batch *b, struct vx_err *err)
 	if (rc == 0 && !b->deletes_only) {
 		rc = coll_fix_dim(c, b->dim, err);
 		if (rc == 0)
+			rc = quota_check(c, batch_bytes(b), b->count, err);
+		if (rc == 0)
 			indexer_throttle(c);
 	}
 	if (rc == 0)

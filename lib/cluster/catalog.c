@@ -122,6 +122,7 @@ static void refresh(struct coll *c)
 	enum vx_metric m = VX_COSINE;
 	const char *r = coll_opt_get(c, CO_RECALL);
 	float recall = 0; /* the default */
+	uint64_t size = 0;
 
 	(void)!vx_metric_parse(coll_opt_get(c, CO_METRIC), &m);
 	atomic_store_explicit(&c->metric, m, memory_order_relaxed);
@@ -131,6 +132,13 @@ static void refresh(struct coll *c)
 	atomic_store_explicit(&c->recall, recall, memory_order_relaxed);
 	atomic_store_explicit(
 		&c->k_default, (uint32_t)atoi(coll_opt_get(c, CO_K)), memory_order_relaxed);
+	atomic_store_explicit(
+		&c->links, (uint32_t)atoi(coll_opt_get(c, CO_M)), memory_order_relaxed);
+	(void)quota_parse(coll_opt_get(c, CO_MEMORY_MAX), &size);
+	atomic_store_explicit(&c->memory_max, size, memory_order_relaxed);
+	size = 0;
+	(void)quota_parse(coll_opt_get(c, CO_QUOTA_MAX), &size);
+	atomic_store_explicit(&c->quota_max, size, memory_order_relaxed);
 	/* Last, with release: whoever sees the dimension sees the metric it was fixed with. */
 	atomic_store_explicit(
 		&c->dim, (uint32_t)atoi(coll_opt_get(c, CO_DIM)), memory_order_release);

@@ -26,6 +26,10 @@ const struct coll_option coll_options[] = {
 		"a bad record in inbox/: skip it, or abort the file"},
 	[CO_EMBEDDER] = {"embedder", "hash", NULL, NULL, false,
 		"what turns a question's text into a vector: hash, cmd:PROGRAM or url:URL"},
+	[CO_MEMORY_MAX] = {"memory.max", "0", NULL, NULL, false,
+		"memory its index may take, as 512M; 0: no limit"},
+	[CO_QUOTA_MAX] = {"quota.max", "0", NULL, NULL, false,
+		"disk it may take, as 20G; 0: no limit"},
 };
 const size_t n_coll_options = VX_ARRAY_SIZE(coll_options);
 _Static_assert(VX_ARRAY_SIZE(coll_options) == CO_N, "the table follows enum coll_opt");
@@ -48,6 +52,7 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 	const struct coll_option *d = &coll_options[o];
 	enum vx_metric m;
 	float recall;
+	uint64_t size;
 
 	if (strlen(value) > CONFIG_VALUE_MAX || strpbrk(value, "\n\r"))
 		return vx_err_set(
@@ -67,6 +72,12 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 	switch (o) {
 	case CO_RECALL:
 		return vx_recall_parse(value, strlen(value), &recall, err);
+	case CO_MEMORY_MAX:
+	case CO_QUOTA_MAX:
+		if (!quota_parse(value, &size))
+			return vx_err_set(
+				err, -EINVAL, "%s: '%s' is not a size like 512M", d->name, value);
+		break;
 	case CO_METRIC:
 		if (vx_metric_parse(value, &m))
 			return vx_err_set(

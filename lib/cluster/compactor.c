@@ -33,11 +33,12 @@ void compactor_post(struct db *db, uint32_t shard, uint32_t cid)
 	vx_unlock(&db->compact_lock);
 }
 
-int compactor_room(void *ctx, uint64_t bytes)
+int compactor_room(void *ctx, uint64_t disk, uint64_t memory)
 {
 	struct shard_ctx *sc = ctx;
 
-	return home_compact_room(sc->db, bytes);
+	int rc = home_compact_room(sc->db, disk);
+	return rc ? rc : quota_compaction(sc->db, memory);
 }
 
 static void compact(struct db *db, struct index_job job)
@@ -50,6 +51,9 @@ static void compact(struct db *db, struct index_job job)
 	if (!sl)
 		return;
 	if (slice_compact_due(sl)) {
+		/* Writers leave it so much room. */
+		atomic_store_explicit(
+			&db->compact_need, slice_compact_need(sl), memory_order_relaxed);
 		rc = slice_compact(sl, &err);
 		if (rc && rc != -EINTR && rc != -EALREADY && rc != -ENOENT)
 			log_warn("index",
@@ -57,6 +61,7 @@ static void compact(struct db *db, struct index_job job)
 				"again later",
 				job.shard, job.cid, vx_err_msg(&err, rc));
 	}
+	atomic_store_explicit(&db->compact_need, 0, memory_order_relaxed);
 	slice_put(sl);
 	/* The new generation may have a tail, and whoever waits looks again. */
 	if (rc != -EINTR)

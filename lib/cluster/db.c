@@ -185,6 +185,7 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
 	db->lock_fd = -1;
 	db->start_ns = clock_mono_ns();
 	init_locks(db);
+	quota_init(db);
 	db->dir = realpath(opts->data_dir, NULL);
 	if (!db->dir)
 		db->dir = strdup(opts->data_dir);

@@ -33,6 +33,8 @@ struct db_opts {
 	uint32_t tail_max;          /* slots not indexed yet before writers wait; 0: 8,192 */
 	uint32_t mark_interval_ms; /* how long applied entries wait for a mark at most; 0: 30,000 */
 	uint32_t compact_percent;  /* slots dead before a compaction; 0: 25, above 100: never */
+	uint64_t memory_max;       /* of the node; 0: four fifths of what the machine allows */
+	uint64_t quota_max;        /* disk; 0: none */
 	const char *wal_backend;   /* "auto", "io_uring", "pwrite"; NULL auto */
 	bool create;               /* make the directory when missing */
 };
@@ -46,6 +48,9 @@ void db_close(struct db *db);
 /* Before the end: what waits for room on a full disk waits no longer.  Its writers hear -ETIMEDOUT, and the
  * next start applies what the log has of it.  Only db_close may follow sensibly.  NULL is fine. */
 void db_give_up(struct db *db);
+
+/* Changes the limits of the node. */
+void db_limits(struct db *db, uint64_t memory_max, uint64_t quota_max);
 
 /* Flat "key value" lines: the node's counters (.vecfs/stats). */
 VX_MUST_CHECK

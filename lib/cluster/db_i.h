@@ -12,6 +12,7 @@
  *	search.c    questions
  *	indexer.c   background index work
  *	compactor.c background compaction
+ *	quota.c     memory.max, quota.max
  *	db.c        opening and closing, statistics
  */
 #ifndef VECFS_CLUSTER_DB_I_H
@@ -54,6 +55,8 @@ enum coll_opt {
 	CO_K,
 	CO_ON_ERROR,
 	CO_EMBEDDER,
+	CO_MEMORY_MAX,
+	CO_QUOTA_MAX,
 	CO_N
 };
 
@@ -72,6 +75,8 @@ struct coll {
 	_Atomic uint32_t metric;
 	_Atomic uint32_t ef_search, k_default;
 	_Atomic float recall;
+	_Atomic uint32_t links;                 /* per node */
+	_Atomic uint64_t memory_max, quota_max; /* 0: none */
 	_Atomic uint32_t epoch;
 	atomic_bool sealed; /* has had records: fixed options stay; release, as 'dim' */
 	atomic_bool gone;
@@ -84,6 +89,9 @@ struct coll {
 	bool slices_ready;    /* every placement's slice exists */
 	bool creating_slices; /* somebody is seeing to that */
 	struct coll *next;    /* table, sorted by name */
+
+	/* Guarded by db->space_lock: what is held, by the last look and what was let in since. */
+	uint64_t used_ns, used_disk, used_memory;
 };
 
 /* --- tickets --------------------------------------------------------------------- */
@@ -192,6 +200,10 @@ struct db {
 	struct vx_mutex space_lock; /* LOCK_LEAF */
 	uint64_t space_checked_ns;
 	bool space_low, space_critical;
+	uint64_t memory_ns, quota_ns, used_memory, used_disk; /* as of a collection */
+
+	uint64_t machine_memory; /* immutable: of the machine or its control group */
+	_Atomic uint64_t memory_max, quota_max;
 
 	_Atomic uint64_t n_searches, n_writes, n_gets;
 };
@@ -283,7 +295,7 @@ int compactor_start(struct db *db);
 void compactor_stop(struct db *db);
 /* A slice is due. */
 void compactor_post(struct db *db, uint32_t shard, uint32_t cid);
-int compactor_room(void *ctx, uint64_t bytes); /* shard_opts.compact_room */
+int compactor_room(void *ctx, uint64_t disk, uint64_t memory); /* shard_opts.compact_room */
 
 /* read.c */
 /* Pins the slice of a collection in one of its shards; NULL with *ret_rc == 0 when it does not exist
@@ -293,6 +305,16 @@ struct slice *coll_slice(struct coll *c, uint32_t shard, int *ret_rc, struct vx_
 /* search.c */
 struct pool *pool_new(unsigned threads);
 void pool_free(struct pool *p);
+
+/* quota.c */
+void quota_init(struct db *db);
+/* Before 'count' records of 'bytes' are proposed: -EDQUOT, with the limit that is reached. */
+VX_MUST_CHECK
+int quota_check(struct coll *c, size_t bytes, uint32_t count, struct vx_err *err);
+/* Whether a compaction may take so much more memory: 0 or -ENOMEM. */
+VX_MUST_CHECK
+int quota_compaction(struct db *db, uint64_t memory);
+bool quota_parse(const char *text, uint64_t *ret);
 
 /* vcheck.c */
 enum vec_check { VEC_OK = 0, VEC_NONFINITE, VEC_ZERO };

@@ -83,6 +83,9 @@ static bool step(struct db *db, struct index_job job)
 					job.shard, job.cid, vx_err_msg(&err, rc));
 		}
 	}
+	uint64_t need = slice_compact_need(sl);
+	if (need > atomic_load_explicit(&db->compact_need, memory_order_relaxed))
+		atomic_store_explicit(&db->compact_need, need, memory_order_relaxed);
 	if (slice_compact_due(sl))
 		compactor_post(db, job.shard, job.cid);
 	slice_put(sl);

@@ -31,7 +31,6 @@
 #define ROUND_SLOTS     2048u /* a delta that may be carried while writers wait */
 #define LINK_STEP       256u
 #define BUILD_CACHE_KIB 8192u
-#define ROW_BYTES       128u /* of meta.db for a record, beside id, meta and text: a guess */
 
 /* --- when -------------------------------------------------------------------------------- */
 
@@ -48,6 +47,24 @@ bool slice_compact_due(struct slice *sl)
 			   (many && (!sl->compact_rc || clock_mono_ns() >= sl->compact_retry_ns)));
 	vx_unlock(&sl->mu);
 	return due;
+}
+
+static uint64_t live_share(const struct slice *sl, uint64_t of, uint32_t nslots)
+{
+	uint32_t dead = atomic_load_explicit(&sl->dead_slots, memory_order_relaxed);
+
+	return nslots ? of / nslots * (nslots - VX_MIN(dead, nslots)) : 0;
+}
+
+uint64_t slice_compact_need(struct slice *sl)
+{
+	uint32_t dead = atomic_load_explicit(&sl->dead_slots, memory_order_relaxed);
+	struct view v = slice_view(sl);
+
+	if (dead < DEAD_MIN ||
+		(uint64_t)dead * 200 < (uint64_t)v.nslots * sl->shard->compact_percent)
+		return 0;
+	return live_share(sl, slice_disk_bytes(sl), v.nslots);
 }
 
 void slice_compact_ask(struct slice *sl)
@@ -196,14 +213,17 @@ static uint8_t *alive(struct slice *o, const struct view *v)
 static int enough_room(struct compaction *c, const struct view *v)
 {
 	struct shard *s = c->o->shard;
-	uint64_t live = v->nslots - VX_MIN(v->nslots, atomic_load_explicit(&c->o->dead_slots,
-							      memory_order_relaxed));
-	uint64_t disk = slice_disk_bytes(c->o);
-	uint64_t want = VX_MIN(disk, v->nslots ? disk / v->nslots * live + ROW_BYTES * live : 0);
+	struct index_stats st;
 
-	int rc = s->compact_room ? s->compact_room(s->ctx, want) : 0;
-	return rc ? vx_err_set(c->err, rc, "no room for a compaction (%llu MiB)",
-			    (unsigned long long)(want >> 20))
+	index_stat(c->from, &st);
+	uint64_t disk = live_share(c->o, slice_disk_bytes(c->o), v->nslots);
+	/* Maps of slots beside the index. */
+	uint64_t memory = live_share(c->o, st.memory_bytes, v->nslots) + 16 * (uint64_t)v->nslots;
+
+	int rc = s->compact_room ? s->compact_room(s->ctx, disk, memory) : 0;
+	return rc ? vx_err_set(c->err, rc,
+			    "no room for a compaction: %llu MiB of disk, %llu of memory",
+			    (unsigned long long)(disk >> 20), (unsigned long long)(memory >> 20))
 		  : 0;
 }
 

@@ -48,8 +48,8 @@ struct shard_opts {
 	void *ctx;
 	uint32_t
 		compact_percent; /* of slots dead before a compaction is due; 0: 25, above 100: never */
-	/* Asked before a compaction writes 'bytes' more; negative errno: not now.  NULL: always. */
-	int (*compact_room)(void *ctx, uint64_t bytes);
+	/* Asked before a compaction takes so many bytes more; negative errno: not now.  NULL: always. */
+	int (*compact_room)(void *ctx, uint64_t disk, uint64_t memory);
 };
 
 /* Opens or creates 'dir'.  Slices open lazily; a damaged one does not fail this. */
@@ -234,6 +234,8 @@ int slice_index_save(struct slice *sl, uint32_t min_slots, struct vx_err *err);
 /* --- compaction ------------------------------------------------------------------------------------ */
 /* Whether dead slots are a share worth leaving out (or slice_compact_ask was called). */
 bool slice_compact_due(struct slice *sl);
+/* Bytes of disk that a compaction would take meanwhile; 0 while none is near. */
+uint64_t slice_compact_need(struct slice *sl);
 /* Due from now on, whatever is dead. */
 void slice_compact_ask(struct slice *sl);
 /* Writes a new generation of the slice without its dead slots, the others in an order good for searching,

@@ -274,7 +274,7 @@ struct shard {
 	bool (*pause)(void *ctx);
 	void *ctx;
 	uint32_t compact_percent;
-	int (*compact_room)(void *ctx, uint64_t bytes);
+	int (*compact_room)(void *ctx, uint64_t disk, uint64_t memory);
 	int sync_fd; /* for syncfs; -1: none */
 
 	/* guarded by mu */
