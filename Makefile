@@ -69,7 +69,7 @@ include $(wildcard proto/module.mk daemon/module.mk cli/module.mk)
 include $(foreach m,$(MODULES),$(wildcard tests/$(m)/module.mk))
 include $(if $(filter raft,$(MODULES)),$(wildcard tests/sim/module.mk))
 include $(wildcard tests/module.mk tests/daemon/module.mk tests/mount/module.mk \
-	tests/cli/module.mk fuzz/module.mk bench/module.mk bench/kernels.mk man/module.mk)
+	tests/cli/module.mk tests/limits/module.mk fuzz/module.mk bench/module.mk bench/kernels.mk man/module.mk)
 
 LIB := $(OUT)/libvecfs.a
 LIB_OBJS := $(LIB_SRCS:%.c=$(OUT)/%.o) $(GEN_SRCS:%.c=%.o)
@@ -136,7 +136,7 @@ include mk/sim.mk mk/check.mk mk/crash.mk mk/neon.mk mk/fuzz.mk mk/install.mk mk
 
 help: ## this text
 	@printf 'make [VARIANT=release|debug|asan|tsan|cov|fuzz] [O=build] [V=1] [WERROR=1] TARGET\n\n'
-	@sed -n 's/^\([a-z-]*\):[^=].*## /\1\t/p' Makefile mk/*.mk $(wildcard */module.mk bench/kernels.mk) | \
+	@sed -n 's/^\([a-z-]*\):[^=].*## /\1\t/p' Makefile mk/*.mk $(wildcard */module.mk tests/limits/module.mk bench/kernels.mk) | \
 		awk -F '\t' '{ printf "  %-22s %s\n", $$1, $$2 }'
 
 -include $(LIB_OBJS:.o=.d) $(DAEMON_OBJS:.o=.d) $(CLI_COMMON_OBJS:.o=.d) \

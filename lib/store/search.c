@@ -160,7 +160,7 @@ static int make_index(struct slice *sl, struct index **ret, struct vx_err *err)
 
 int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err)
 {
-	bool tail = false; /* made here, and not all of it is linked */
+	bool made = false, tail = false; /* made here, and not all of it is linked */
 	int rc = 0;
 
 	vx_lock(&sl->mu);
@@ -190,10 +190,11 @@ int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err)
 		vx_cond_broadcast(&sl->cond);
 		if (rc)
 			break;
+		made = true;
 		tail = index_linked(ix) < index_appended(ix);
 	}
 	vx_unlock(&sl->mu);
-	if (tail && sl->shard->index_event)
+	if (made && (tail || slice_compact_due(sl)) && sl->shard->index_event)
 		sl->shard->index_event(sl->shard->ctx, sl->cid);
 	return rc;
 }
