@@ -38,6 +38,9 @@ struct fs_opts {
 	int (*config_get)(void *ctx, const char *name, struct buf *out);
 	int (*config_set)(void *ctx, const char *name, const char *value, struct vx_err *err);
 	void *config_ctx;
+	/* From a supervisor: the mounted descriptor and the region of open files, both taken. */
+	bool handed;
+	int fuse_fd, carry_fd;
 };
 
 /* Mounts 'db' (borrowed until fs_stop) on the directory 'mountpoint' and serves it.  A dead mount that a
@@ -54,7 +57,12 @@ int fs_done_fd(const struct fs *fs);
 /* Blocks until the mount is gone.  Call fs_stop afterwards. */
 void fs_loop(struct fs *fs);
 
-/* Finishes the requests that were accepted, unmounts, joins the threads, frees.  NULL is fine. */
-void fs_stop(struct fs *fs);
+/* Whether the kernel hands requests again to the next worker. */
+bool fs_resends(const struct fs *fs);
+
+/* Finishes the requests that were accepted, unmounts, joins the threads, frees.  NULL is fine.  Of a mount
+ * that was handed over everything stays for the next worker if it 'goes_on', and the mount is the
+ * supervisor's to remove. */
+void fs_stop(struct fs *fs, bool goes_on);
 
 #endif

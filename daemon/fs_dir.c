@@ -20,7 +20,36 @@ struct dir {
 	struct loc loc;
 	struct coll *c;   /* pinned; NULL above collections */
 	struct buf names; /* NUL-ended, each after one byte 'd' or 'f' */
+	uint64_t id;      /* carried over; 0: it is not */
 };
+
+void dir_free(struct fs *fs, struct dir *d)
+{
+	if (!d)
+		return;
+	if (d->id && !fs->keeps) {
+		fs->open_dirs[carry_slot_of(d->id)] = NULL;
+		carry_file_free(fs->carry, d->id);
+	}
+	if (d->c)
+		coll_put(d->c);
+	buf_release(&d->names);
+	free(d);
+}
+
+/* In a supervised daemon: NULL for one that could not be taken over. */
+static struct dir *dir_of(struct fs *fs, uint64_t fh)
+{
+	if (!fs->carry)
+		return (struct dir *)(uintptr_t)fh;
+	struct dir *d = fs->open_dirs[carry_slot_of(fh)];
+	return d && d->id == fh ? d : NULL;
+}
+
+static uint64_t dir_fh(const struct dir *d)
+{
+	return d->id ? d->id : (uintptr_t)d;
+}
 
 static int add_name(struct dir *d, bool is_dir, const char *name)
 {
@@ -93,7 +122,14 @@ static int gather(struct fs *fs, struct dir *d)
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
-	struct dir *d = calloc(1, sizeof *d);
+	struct dir *d = dir_again(fs);
+
+	if (d) {
+		fi->fh = dir_fh(d);
+		fuse_reply_open(req, fi);
+		return;
+	}
+	d = calloc(1, sizeof *d);
 	int rc = d ? loc_get(fs, ino, &d->loc) : -ENOMEM;
 
 	if (rc == 0 && !fs_kinds[d->loc.kind].dir)
@@ -102,23 +138,37 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		rc = fs_coll(fs, d->loc.cid, &d->c, NULL);
 	if (rc == 0 && d->loc.kind != K_VEC)
 		rc = gather(fs, d);
+	if (rc == 0 && fs->carry)
+		rc = dir_carry_new(fs, d, ino, &d->names, &d->id);
 	if (rc) {
-		if (d) {
-			if (d->c)
-				coll_put(d->c);
-			buf_release(&d->names);
-		}
-		free(d);
+		dir_free(fs, d);
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	fi->fh = (uintptr_t)d;
-	if (fuse_reply_open(req, fi) == -ENOENT) {
-		if (d->c)
-			coll_put(d->c);
-		buf_release(&d->names);
-		free(d);
+	fi->fh = dir_fh(d);
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		dir_free(fs, d);
+}
+
+int dir_restore(
+	struct fs *fs, const struct carry_file *f, struct bytes_reader *rd, struct dir **ret)
+{
+	struct dir *d = calloc(1, sizeof *d);
+	int rc = d ? loc_get(fs, f->ino, &d->loc) : -ENOMEM;
+
+	if (rc == 0 && (!fs_kinds[d->loc.kind].dir || (rd->left && rd->p[rd->left - 1])))
+		rc = -EUCLEAN;
+	if (rc == 0 && d->loc.cid)
+		rc = fs_coll(fs, d->loc.cid, &d->c, NULL);
+	if (rc == 0)
+		rc = buf_append(&d->names, rd->p, rd->left);
+	if (rc) {
+		dir_free(fs, d); /* without its id: what is carried stays */
+		return rc;
 	}
+	d->id = f->id;
+	*ret = d;
+	return 0;
 }
 
 /* --- one page ---------------------------------------------------------------------------------- */
@@ -190,9 +240,14 @@ void fs_op_readdir(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
-	struct dir *d = (struct dir *)(uintptr_t)fi->fh;
+	struct dir *d = dir_of(fs, fi->fh);
 	struct buf *b = fs_scratch();
 	int rc = buf_reserve(b, size);
+
+	if (!d) {
+		fuse_reply_err(req, EIO);
+		return;
+	}
 	struct page pg = {.req = req, .p = (char *)b->data, .size = size, .d = d};
 
 	(void)ino;
@@ -208,12 +263,9 @@ void fs_op_readdir(
 
 void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct dir *d = (struct dir *)(uintptr_t)fi->fh;
+	struct fs *fs = fuse_req_userdata(req);
 
 	(void)ino;
-	if (d->c)
-		coll_put(d->c);
-	buf_release(&d->names);
-	free(d);
+	dir_free(fs, dir_of(fs, fi->fh));
 	fuse_reply_err(req, 0);
 }

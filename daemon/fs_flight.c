@@ -9,11 +9,42 @@
  * are final only after flight_wait.
  *
  * Callbacks run on the threads of the database and do nothing but count.
+ *
+ * In a supervised daemon batches have names, and how many of the first ones have landed is carried over with
+ * what they came to.  The next worker cuts the same batches out of the same bytes: those that count as landed
+ * are only counted, however long ago that was; the few behind them are sent once more under their names,
+ * and the database knows which it has.
  */
 #include "daemon/fs_i.h"
 
 #include <assert.h>
 #include <string.h>
+
+static struct flight_slot *slot_of(struct flight *f, uint64_t number)
+{
+	for (unsigned i = 0; i < FLIGHT_MAX; i++)
+		if (f->slots[i].busy && f->slots[i].landed && f->slots[i].number == number)
+			return &f->slots[i];
+	return NULL;
+}
+
+/* Carries over what has landed without a gap, and frees its places. */
+static void advance(struct flight *f)
+{
+	struct flight_slot *s;
+
+	while (!f->rc && (s = slot_of(f, f->done.batches))) {
+		f->done.batches++;
+		f->done.accepted += s->records;
+		f->done.inserted += s->res.inserted;
+		f->done.updated += s->res.updated;
+		f->done.duplicates += s->res.duplicates;
+		f->done.shard = s->res.shard;
+		f->done.index = s->res.index;
+		carry_progress_set(f->progress, &f->done);
+		s->busy = s->landed = false;
+	}
+}
 
 static void landed(void *arg, int status, const struct batch_result *res)
 {
@@ -33,7 +64,13 @@ static void landed(void *arg, int status, const struct batch_result *res)
 	} else if (!f->rc) {
 		f->rc = status;
 	}
-	s->busy = false;
+	if (f->progress && status == 0) {
+		s->res = *res;
+		s->landed = true;
+		advance(f);
+	} else {
+		s->busy = false;
+	}
 	f->n--;
 	/* Within the lock: once it is released the owner may be gone with it. */
 	vx_cond_signal(&f->cond);
@@ -48,6 +85,22 @@ void flight_init(struct flight *f, struct coll *c)
 	vx_cond_init(&f->cond);
 	for (unsigned i = 0; i < FLIGHT_MAX; i++)
 		f->slots[i].f = f;
+}
+
+void flight_names(struct flight *f, uint64_t origin, uint64_t unique, uint64_t next,
+	struct carry_progress *progress)
+{
+	f->origin = origin;
+	f->unique = unique;
+	f->next = next;
+	f->progress = progress;
+	carry_progress_get(progress, &f->done);
+	f->sum = (struct flight_sum){.accepted = f->done.accepted,
+		.inserted = f->done.inserted,
+		.updated = f->done.updated,
+		.duplicates = f->done.duplicates,
+		.shard = f->done.shard,
+		.index = f->done.index};
 }
 
 void flight_release(struct flight *f)
@@ -100,11 +153,14 @@ static struct flight_slot *take_slot(struct flight *f)
 	struct flight_slot *s = NULL;
 
 	vx_lock(&f->lock);
-	while (f->n == FLIGHT_MAX && !f->rc)
+	for (;;) {
+		for (unsigned i = 0; !f->rc && !s && i < FLIGHT_MAX; i++) {
+			if (!f->slots[i].busy)
+				s = &f->slots[i];
+		}
+		if (s || f->rc)
+			break;
 		vx_cond_wait(&f->cond, &f->lock);
-	for (unsigned i = 0; !f->rc && !s && i < FLIGHT_MAX; i++) {
-		if (!f->slots[i].busy)
-			s = &f->slots[i];
 	}
 	if (s) {
 		s->busy = true;
@@ -118,6 +174,12 @@ int flight_submit(struct flight *f, struct batch **b, struct vx_err *err)
 {
 	struct batch *next = NULL;
 	struct flight_slot *s = NULL;
+
+	if (f->progress && f->next < f->done.batches) { /* it landed in a worker before us */
+		f->next++;
+		batch_reset(*b);
+		return flight_failed(f, err);
+	}
 	int rc = batch_new(f->c, &next);
 
 	if (rc)
@@ -126,6 +188,9 @@ int flight_submit(struct flight *f, struct batch **b, struct vx_err *err)
 		rc = flight_failed(f, err);
 	if (rc == 0) {
 		s->records = batch_count(*b);
+		s->number = f->next++;
+		if (f->origin && s->number < 1u << AGAIN_PARTS_BITS)
+			batch_name(*b, f->origin, again_number(f->unique, s->number));
 		rc = batch_submit(*b, landed, s, err);
 	}
 	if (rc == 0) {

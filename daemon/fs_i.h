@@ -14,7 +14,7 @@
  *	fs_stream.c	append, delete				fs_keep.c	done/ failed/ q/ on disk
  *	fs_ask.c	questions to answers			fs_query.c	query, near/, q/
  *	fs_scan.c	ids, export.jsonl		fs_names.c	what names say
- *	fs_flight.c	batches on their way
+ *	fs_flight.c	batches on their way		fs_again.c	requests that come again
  *
  * Locks, in their order: handle.lock (LOCK_FRONT), content.lock (LOCK_SESSION), the database's, then
  * fs.lock (LOCK_LEAF).  The first two only serialise operations on one open file or one staging file, so
@@ -34,6 +34,7 @@
 #include "base/record.h"
 #include "cluster/db.h"
 #include "codec/question.h"
+#include "daemon/carry.h"
 #include "daemon/fs.h"
 
 enum fs_kind {
@@ -128,9 +129,11 @@ struct node {
 	_Atomic uint64_t mtime_ns;
 	_Atomic uint32_t mode;   /* K_STAGED, K_IN: what chmod said, 0 nothing */
 	struct content *content; /* K_STAGED, K_IN that stages; set at creation */
+	uint32_t carried;        /* its slot; CARRY_NONE. Immutable */
 };
 
 struct tree {
+	struct carry *carry; /* borrowed; NULL: nothing outlives us */
 	struct node **by_ino, **by_key;
 	size_t n_slots, n_nodes;
 	uint64_t next_ino;
@@ -140,9 +143,17 @@ struct tree {
 
 struct worker;
 
+struct dir;
+
 struct fs {
 	/* immutable once started */
 	struct db *db;
+	struct carry *carry; /* NULL: nobody supervises us */
+	bool resends;        /* the kernel repeats requests */
+	_Atomic bool keeps;  /* ending, and another worker takes over */
+	/* By slot; written by whoever opens and closes that file (release), read by whoever uses it (acquire). */
+	struct handle *_Atomic *open_files;
+	struct dir *_Atomic *open_dirs;
 	struct fs_opts o;
 	char *socket, *mountpoint;
 	int data_fd;          /* the data directory */
@@ -206,6 +217,12 @@ void node_unpin(struct fs *fs, struct node *n);
 /* Open files of a node: node_close returns how many are left. */
 void node_open(struct fs *fs, struct node *n);
 uint32_t node_close(struct fs *fs, struct node *n);
+/* Carries its size, times and mode over. */
+void node_carry(struct fs *fs, struct node *n);
+VX_MUST_CHECK
+int node_restore(struct fs *fs, uint32_t slot, const struct carry_node *c);
+/* After all is restored: frees nodes that nobody refers to. */
+void node_sweep_unused(struct fs *fs);
 /* Takes the name away; references stay valid. */
 void node_unlink(struct fs *fs, struct node *n);
 VX_MUST_CHECK
@@ -255,6 +272,10 @@ VX_MUST_CHECK
 int fs_coll(struct fs *fs, uint32_t cid, struct coll **ret, struct vx_err *err);
 
 /* fs_dir.c */
+VX_MUST_CHECK
+int dir_restore(
+	struct fs *fs, const struct carry_file *f, struct bytes_reader *rd, struct dir **ret);
+void dir_free(struct fs *fs, struct dir *d);
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_op_readdir(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
@@ -275,8 +296,12 @@ struct handle {
 	char *name;     /* of a record's file, for messages; NULL: from the tree */
 	int flags;      /* of open(2) */
 	struct vx_mutex lock;
+	uint64_t id, unique; /* carried over: for the kernel, of the request that opened it; 0 */
+	uint32_t slot;
 	/* guarded by lock */
 	uint64_t err_line; /* of the refusal that is being returned; 0: none */
+	bool changed;      /* its state did, by a read */
+	bool uncarried;    /* its state is too much, which was logged */
 	/* guarded by fs.lock */
 	struct handle *prev, *next; /* among fs.handles */
 };
@@ -299,6 +324,10 @@ struct file_ops {
 	int (*flush)(struct handle *h, fuse_req_t req, struct vx_err *err);
 	int (*truncate)(struct handle *h, uint64_t size, struct vx_err *err);
 	void (*close)(struct handle *h);
+	/* What the next worker needs to go on, appended to 'out'; and 'load' in the place of 'open' there.
+	 * NULL: nothing but the inode and the flags. */
+	int (*save)(struct handle *h, struct buf *out);
+	int (*load)(struct handle *h, struct bytes_reader *rd, struct vx_err *err);
 	/* st_size and st_mtim of what is not open. */
 	int (*stat)(struct fs *fs, struct coll *c, const struct loc *l, struct stat *ret);
 };
@@ -306,7 +335,51 @@ struct file_ops {
 extern const struct file_ops text_ops, record_ops, staged_ops, inbox_ops, kept_ops, stream_ops,
 	query_ops, near_ops, question_ops, scan_ops;
 
+/* fs_again.c: see there.  All but the first three are about the request that the calling thread serves, and do
+ * nothing where nobody supervises us. */
+void again_begin(struct fs *fs, const void *request, size_t n);
+void again_end(struct fs *fs);   /* its answer was sent */
+void again_leave(struct fs *fs); /* the thread ends */
+/* It was done before; this is its answer: 0 or a negative errno, and what belongs to it. */
+bool again_known(struct fs *fs, int *ret_status, uint64_t *ret_value);
+/* Since again_intend, with 'value', it may have been done.  'ret_value' may be NULL. */
+bool again_begun(struct fs *fs, uint64_t *ret_value);
+void again_intend(struct fs *fs, uint64_t value);
+void again_done(struct fs *fs, int status, uint64_t value);
+/* Names a batch that is about to be committed. */
+void again_name(struct fs *fs, struct batch *b);
+/* The number of a part of request 'unique'; the kernel's numbers are even. */
+#define AGAIN_PARTS_BITS 20
+static inline uint64_t again_number(uint64_t unique, uint64_t part)
+{
+	return unique << (AGAIN_PARTS_BITS - 1) | part;
+}
+uint64_t again_unique(struct fs *fs);
+struct carry_progress *again_progress(struct fs *fs);
+
+/* With h->lock held.  The request is done and the file's state is what it is now. */
+void handle_done(struct handle *h, int status, uint64_t value);
+/* Carries the state over if a read changed it. */
+void handle_changed(struct handle *h);
+VX_MUST_CHECK
+int handle_carry_new(struct handle *h, uint64_t ino);
+void handle_carry_free(struct handle *h);
+/* From what the kernel has; NULL: an open file that could not be taken over. */
+struct handle *handle_of(struct fs *fs, uint64_t fh);
+uint64_t handle_fh(const struct handle *h);
+struct handle *handle_again(struct fs *fs);
+struct dir *dir_again(struct fs *fs);
+VX_MUST_CHECK
+int dir_carry_new(
+	struct fs *fs, struct dir *d, uint64_t ino, const struct buf *names, uint64_t *ret_id);
+/* Makes anew what the worker before us had. */
+VX_MUST_CHECK
+int fs_take_over(struct fs *fs, struct vx_err *err);
+
 /* fs_ops.c */
+VX_MUST_CHECK
+int handle_restore(struct fs *fs, const struct carry_file *f, struct bytes_reader *rd,
+	struct handle **ret, struct vx_err *err);
 extern const struct fuse_lowlevel_ops fs_ll_ops;
 /* Answers a refusal: the errno, and its line in the error log. */
 void fs_refuse(struct fs *fs, fuse_req_t req, const struct loc *l, const char *name, uint64_t line,
@@ -336,6 +409,13 @@ uint64_t vec_record_max(const struct coll *c);
 VX_MUST_CHECK
 int content_new(struct fs *fs, bool on_disk, struct content **ret, struct vx_err *err);
 void content_free(struct fs *fs, struct content *ct);
+/* Where its bytes are carried over: a slot, and whether they are in a file of that number; and back. */
+uint32_t content_slot(const struct content *ct, bool *ret_on_disk);
+VX_MUST_CHECK
+int content_restore(
+	struct fs *fs, uint32_t slot, bool on_disk, uint64_t size, struct content **ret);
+/* Files that nobody will ask for. */
+void content_clear(struct fs *fs);
 void content_lock(struct content *ct);
 void content_unlock(struct content *ct);
 /* All with the content locked. */
@@ -348,6 +428,8 @@ int content_truncate(struct fs *fs, struct content *ct, uint64_t size, struct vx
 /* Appends at most 'n' bytes from 'off' to 'out'; none at the end. */
 VX_MUST_CHECK
 int content_read(struct content *ct, size_t n, uint64_t off, struct buf *out);
+/* Where a write of this request appends, with the content locked. */
+uint64_t stage_end(struct fs *fs, const struct content *ct);
 /* A staging file 'name' in vec/ or inbox/ ('kind' K_STAGED or K_IN): a kept node, pinned. */
 VX_MUST_CHECK
 int stage_new(struct fs *fs, enum fs_kind kind, uint32_t cid, const char *name, struct node **ret,
@@ -369,6 +451,9 @@ struct flight_slot {
 	struct flight *f;
 	size_t records;
 	bool busy;
+	bool landed; /* and one that was sent before it has not */
+	uint64_t number;
+	struct batch_result res;
 };
 struct flight_sum {
 	uint64_t accepted, inserted, updated, duplicates;
@@ -384,9 +469,18 @@ struct flight {
 	int rc; /* the first failure */
 	struct flight_slot slots[FLIGHT_MAX];
 	struct flight_sum sum; /* of what was acknowledged */
+	/* Of a file whose batches may have to be sent again (flight_names); owner only, but for the last. */
+	uint64_t origin, unique;
+	uint64_t next;                   /* number of the next batch */
+	struct carry_progress *progress; /* of the first batches that have all landed */
+	struct carry_sum done;           /* guarded by lock: what it says */
 };
 void flight_init(struct flight *f, struct coll *c);
 void flight_release(struct flight *f); /* waits */
+/* From here on batches have names and 'progress' is kept.  Those that it counts already are not sent again:
+ * they are counted in the sum, and flight_submit only empties them. */
+void flight_names(struct flight *f, uint64_t origin, uint64_t unique, uint64_t next,
+	struct carry_progress *progress);
 /* Sends *b off, which is an empty batch afterwards, whatever happened.  Waits while FLIGHT_MAX are out.
  * Returns what is wrong with this batch or with one before it; then nothing more is sent. */
 VX_MUST_CHECK
@@ -403,9 +497,11 @@ void flight_sum(struct flight *f, struct flight_sum *ret);
 struct ingest;
 struct ingest_opts {
 	enum codec_format format;
-	const char *name;      /* the file's, borrowed */
-	bool skip;             /* bad records go to failed/, else they end it */
-	bool dry;              /* check alone */
+	const char *name; /* the file's, borrowed */
+	bool skip;        /* bad records go to failed/, else they end it */
+	bool dry;         /* check alone */
+	uint64_t unique;  /* its batches' names are made of this; 0: they have none */
+	struct carry_progress *progress;
 	struct handle *log_to; /* skipped records get their line in the error log; NULL: none */
 };
 VX_MUST_CHECK
@@ -423,6 +519,18 @@ bool ingest_none(const struct ingest *in);
  * receipt with an error, in done/. */
 void ingest_abort(struct ingest *in, int rc, const struct vx_err *why);
 uint64_t ingest_bytes(const struct ingest *in);
+/* What another worker needs to go on, but for the bytes since the last settling, which it is fed again: the
+ * first ingest_unsettled() of 'journal'. */
+VX_MUST_CHECK
+int ingest_save(struct ingest *in, struct buf *out);
+VX_MUST_CHECK
+int ingest_load(
+	struct ingest *in, struct bytes_reader *rd, const struct buf *journal, struct vx_err *err);
+uint64_t ingest_unsettled(const struct ingest *in);
+/* Commits what was gathered, waits, and from here on nothing before counts as unsettled; if enough has
+ * gathered for that, or 'now'. */
+VX_MUST_CHECK
+int ingest_settle(struct ingest *in, bool now, struct vx_err *err);
 /* The line or row of the refusal; 0 unknown. */
 uint64_t ingest_bad_line(const struct ingest *in);
 
@@ -489,6 +597,28 @@ int query_parse_name(const char *name, struct ask_opts *ret, struct vx_err *err)
 
 #define ASK_BYTES_MAX (64u << 20) /* answers that wait to be read */
 #define Q_BYTES_MAX   (1u << 20)  /* a named question */
+
+/* A length and so many bytes, of what is carried over. */
+VX_MUST_CHECK
+static inline int put_blob(struct buf *out, const void *p, size_t n)
+{
+	int rc = buf_put_le64(out, n);
+
+	return rc || n == 0 ? rc : buf_append(out, p, n);
+}
+VX_MUST_CHECK
+static inline int get_blob(struct bytes_reader *rd, struct buf *ret)
+{
+	uint64_t n = rd_le64(rd);
+	const void *p = rd->bad || n > rd->left ? NULL : rd_bytes(rd, (size_t)n);
+
+	if (!p) {
+		rd->bad = true;
+		return -EUCLEAN;
+	}
+	ret->len = 0;
+	return n ? buf_append(ret, p, (size_t)n) : 0;
+}
 
 /* The slice of a buffer that a read wants. */
 static inline struct slice slice_of(const void *p, uint64_t len, size_t size, uint64_t off)

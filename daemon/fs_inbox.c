@@ -25,6 +25,10 @@ struct inbox_handle {
 	struct ingest *in; /* streaming; NULL: staging, or nothing written yet */
 	bool unflushed;    /* bytes came since the last flush */
 	int failed;        /* what ended it */
+	/* Of a file that was taken over: what to go on from, until the first request does. */
+	struct buf carried;
+	uint64_t unique;    /* what its batches are called after; 0: no batch was made */
+	uint64_t journaled; /* bytes in the journal that count */
 };
 
 static bool on_error_skip(struct coll *c)
@@ -84,7 +88,7 @@ static int stage_write(struct handle *h, const char *p, size_t n, uint64_t off, 
 
 	content_lock(nd->content);
 	if (h->flags & O_APPEND)
-		off = content_size(nd->content);
+		off = stage_end(h->fs, nd->content);
 	int rc = content_write(h->fs, nd->content, p, n, off, INT64_MAX, err);
 	atomic_store(&nd->size, content_size(nd->content));
 	atomic_store(&nd->mtime_ns, clock_real_ns());
@@ -102,6 +106,63 @@ static int stream_failed(struct inbox_handle *ih, int rc, const struct vx_err *e
 	return rc;
 }
 
+/* What fs_ingest.c is told of the file. */
+static struct ingest_opts opts_of(struct inbox_handle *ih)
+{
+	struct handle *h = &ih->h;
+	const char *name = h->loc.node->name;
+
+	return (struct ingest_opts){.format = codec_format_of(name),
+		.name = name,
+		.skip = on_error_skip(h->c),
+		.log_to = h,
+		.unique = ih->unique,
+		.progress = h->id ? carry_file_progress(h->fs->carry, h->slot) : NULL};
+}
+
+/* Goes on where the worker before us was: the bytes since the file settled are read again. */
+static int resume(struct inbox_handle *ih, struct vx_err *err)
+{
+	struct handle *h = &ih->h;
+	struct bytes_reader rd = {ih->carried.data, ih->carried.len, false};
+	struct buf journal = BUF_INIT;
+
+	if (ih->carried.len == 0)
+		return 0;
+	const struct ingest_opts o = opts_of(ih);
+	int rc = ingest_new(h->fs, h->c, &o, &ih->in, err);
+	if (rc == 0)
+		rc = carry_journal_get(h->fs->carry, h->slot, (size_t)ih->journaled, &journal);
+	if (rc == 0)
+		rc = ingest_load(ih->in, &rd, &journal, err);
+	buf_release(&journal);
+	buf_release(&ih->carried);
+	if (rc == -EUCLEAN)
+		vx_err_set(err, rc, "what a worker before had read of the file is lost");
+	return rc;
+}
+
+/* Keeps what was fed for the next worker, or settles. */
+static int keep_journal(struct inbox_handle *ih, const char *p, size_t n, struct vx_err *err)
+{
+	struct handle *h = &ih->h;
+
+	if (!h->id)
+		return 0;
+	int rc = ingest_settle(ih->in, false, err);
+	if (rc)
+		return rc;
+	if (ingest_unsettled(ih->in) == 0) {
+		ih->journaled = 0;
+		return 0;
+	}
+	rc = carry_journal_put(h->fs->carry, h->slot, p, n, ih->journaled);
+	if (rc)
+		return vx_err_set(err, rc, "no room for what was written: %s", strerror(-rc));
+	ih->journaled += n;
+	return 0;
+}
+
 static int inbox_write(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
 	size_t *ret_n, struct vx_err *err)
 {
@@ -115,11 +176,13 @@ static int inbox_write(struct handle *h, fuse_req_t req, const char *p, size_t n
 		return stage_write(h, p, n, off, err);
 	if (ih->failed)
 		return vx_err_set(err, ih->failed, "the file was refused before");
+	rc = resume(ih, err);
+	if (rc)
+		return stream_failed(ih, rc, err);
 	if (!ih->in) {
-		const struct ingest_opts o = {.format = codec_format_of(nd->name),
-			.name = nd->name,
-			.skip = on_error_skip(h->c),
-			.log_to = h};
+		if (!ih->unique)
+			ih->unique = again_unique(h->fs);
+		const struct ingest_opts o = opts_of(ih);
 		rc = ingest_new(h->fs, h->c, &o, &ih->in, err);
 		if (rc)
 			return rc;
@@ -133,6 +196,8 @@ static int inbox_write(struct handle *h, fuse_req_t req, const char *p, size_t n
 	node_revive(h->fs, nd);
 	ih->unflushed = true;
 	rc = ingest_feed(ih->in, p, n, err);
+	if (rc == 0)
+		rc = keep_journal(ih, p, n, err);
 	atomic_store(&nd->size, ingest_bytes(ih->in));
 	return rc ? stream_failed(ih, rc, err) : 0;
 }
@@ -144,8 +209,14 @@ static int inbox_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 	(void)req;
 	if (!ih->unflushed || ih->failed)
 		return 0;
+	int rc = resume(ih, err);
 	ih->unflushed = false;
-	int rc = ingest_finish(ih->in, err);
+	if (rc == 0)
+		rc = ingest_finish(ih->in, err);
+	if (rc == 0 && h->id) {
+		rc = ingest_settle(ih->in, true, err);
+		ih->journaled = 0;
+	}
 	if (rc && ingest_none(ih->in)) { /* a shell may go on with better lines */
 		node_unlink(h->fs, h->loc.node);
 		return rc;
@@ -164,6 +235,9 @@ static int inbox_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	struct node *nd = h->loc.node;
 
 	if (!nd->content) {
+		int rc = resume(ih, err);
+		if (rc)
+			return rc;
 		uint64_t have = ih->in ? ingest_bytes(ih->in) : atomic_load(&nd->size);
 		return size == have ? 0
 				    : vx_err_set(err, -EINVAL,
@@ -176,10 +250,41 @@ static int inbox_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	return rc;
 }
 
+static int inbox_save(struct handle *h, struct buf *out)
+{
+	struct inbox_handle *ih = (struct inbox_handle *)h;
+	int rc = buf_put_u8(out, ih->unflushed);
+
+	if (rc == 0)
+		rc = buf_put_le32(out, (uint32_t)-ih->failed);
+	if (rc == 0)
+		rc = buf_put_le64(out, ih->unique);
+	if (rc == 0)
+		rc = buf_put_le64(out, ih->journaled);
+	if (rc == 0 && ih->carried.len)
+		return buf_append(out, ih->carried.data, ih->carried.len);
+	return rc || !ih->in || ih->failed ? rc : ingest_save(ih->in, out);
+}
+
+static int inbox_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct inbox_handle *ih = (struct inbox_handle *)h;
+
+	(void)err;
+	ih->unflushed = rd_u8(rd);
+	ih->failed = -(int)rd_le32(rd);
+	ih->unique = rd_le64(rd);
+	ih->journaled = rd_le64(rd);
+	if (rd->bad)
+		return -EUCLEAN;
+	return rd->left ? buf_append(&ih->carried, rd->p, rd->left) : 0;
+}
+
 static void inbox_close(struct handle *h)
 {
 	struct inbox_handle *ih = (struct inbox_handle *)h;
 
+	buf_release(&ih->carried);
 	ingest_free(ih->in);
 	if (!h->loc.node->content && !ih->failed)
 		node_linger(h->fs, h->loc.node);
@@ -193,6 +298,8 @@ const struct file_ops inbox_ops = {
 	.flush = inbox_flush,
 	.truncate = inbox_truncate,
 	.close = inbox_close,
+	.save = inbox_save,
+	.load = inbox_load,
 };
 
 /* --- rename: the whole file at once ------------------------------------------------------------------------- */
@@ -225,6 +332,8 @@ static int commit_content(struct fs *fs, struct coll *c, struct content *ct, con
 
 	for (int pass = 0; pass < 2 && !rc; pass++) {
 		o.dry = pass == 0;
+		o.unique = again_unique(fs);
+		o.progress = o.unique ? again_progress(fs) : NULL;
 		rc = ingest_new(fs, c, &o, &in, err);
 		if (rc)
 			break;
@@ -247,6 +356,7 @@ int inbox_rename(struct fs *fs, const struct loc *dir, const char *from, const c
 
 	if (!n)
 		return -ENOENT;
+	again_intend(fs, 0);
 	if (!n->content && node_lingers(fs, n))
 		rc = -ENOENT;
 	else if (!n->content)

@@ -8,6 +8,11 @@
  *
  * However a file ends, its receipt says what of it is in.
  *
+ * In a supervised daemon what a file has come to outlives the worker: as it was when the file last *settled* (what
+ * was gathered was committed, and the reader's state is all that is left of the bytes), plus the bytes since.
+ * The next worker feeds those to a reader again, which cuts the same batches out of them (fs_flight.c).  A
+ * file settles when JOURNAL_MAX bytes or BATCHES_MAX batches have come since, and when it is flushed.
+ *
  * Finishing may happen more than once: a shell that holds the file open flushes it after each command.
  * Text then goes on with the next line; formats of rows cannot.
  */
@@ -17,11 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#define XXH_STATIC_LINKING_ONLY /* the layout of a state, to carry one over */
 #include <xxhash.h>
 
 #include "base/log.h"
 
 #define LOG_LINES_MAX 10u /* refusals of one file in the error log */
+#define JOURNAL_MAX   (8u << 20)
+#define BATCHES_MAX   32u
 
 struct ingest {
 	struct fs *fs;
@@ -39,7 +47,14 @@ struct ingest {
 	struct vx_err why; /* of what a callback refused */
 	bool finished;
 	bool none; /* every record was refused */
+	/* As of the last settling, encoded but for what only grows: 'rejects' and 'errs' had these lengths. */
+	struct buf settled;
+	size_t settled_rejects, settled_errs;
+	uint64_t settled_at; /* 'bytes' then */
+	uint64_t settled_batches;
 };
+
+static int need_reader(struct ingest *in, struct vx_err *err);
 
 /* Sends off what was gathered. */
 static int commit(struct ingest *in, struct vx_err *err)
@@ -155,6 +170,116 @@ static int on_record(void *ctx, const struct vx_record *rec)
 	return rc2;
 }
 
+/* --- carrying over ------------------------------------------------------------------------------------- */
+/* Remembers the state as one that another worker can start from.  Nothing is gathered or in flight. */
+static int settle_point(struct ingest *in)
+{
+	struct buf *b = &in->settled;
+
+	b->len = 0;
+	in->settled_at = in->bytes;
+	in->settled_batches = in->flight.next;
+	in->settled_rejects = in->rejects.len;
+	in->settled_errs = in->errs.len;
+	if (!in->o.progress)
+		return 0;
+	int rc = buf_put_le64(b, in->bytes);
+	if (rc == 0)
+		rc = buf_put_le64(b, in->newlines);
+	if (rc == 0)
+		rc = buf_put_le64(b, in->line_base);
+	if (rc == 0)
+		rc = buf_put_le64(b, in->bad_line);
+	if (rc == 0)
+		rc = buf_put_le64(b, in->rejected);
+	if (rc == 0)
+		rc = buf_put_le64(b, in->flight.next);
+	if (rc == 0)
+		rc = buf_put_u8(b, (uint8_t)(in->o.skip | in->finished << 1 | in->none << 2 |
+					     (in->reader != NULL) << 3));
+	if (rc == 0)
+		rc = put_blob(b, in->sum, sizeof *in->sum);
+	return rc || !in->reader ? rc : codec_reader_save(in->reader, b);
+}
+
+int ingest_settle(struct ingest *in, bool now, struct vx_err *err)
+{
+	if (!in->o.progress || (!now && in->bytes - in->settled_at < JOURNAL_MAX &&
+				       in->flight.next - in->settled_batches < BATCHES_MAX))
+		return 0;
+	int rc = commit(in, err);
+	if (rc == 0)
+		rc = flight_wait(&in->flight, err);
+	return rc ? rc : settle_point(in);
+}
+
+uint64_t ingest_unsettled(const struct ingest *in)
+{
+	return in->bytes - in->settled_at;
+}
+
+int ingest_save(struct ingest *in, struct buf *out)
+{
+	int rc = buf_put_le64(out, ingest_unsettled(in));
+
+	if (rc == 0)
+		rc = put_blob(out, in->rejects.data, in->settled_rejects);
+	if (rc == 0)
+		rc = put_blob(out, in->errs.data, in->settled_errs);
+	return rc ? rc : buf_append(out, in->settled.data, in->settled.len);
+}
+
+static int load_settled(struct ingest *in, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct buf sum = BUF_INIT;
+	uint64_t bytes = rd_le64(rd);
+
+	in->bytes = bytes;
+	in->newlines = rd_le64(rd);
+	in->line_base = rd_le64(rd);
+	in->bad_line = rd_le64(rd);
+	in->rejected = rd_le64(rd);
+	in->flight.next = rd_le64(rd);
+	uint8_t flags = rd_u8(rd);
+	in->o.skip = flags & 1;
+	in->none = flags & 4;
+	int rc = get_blob(rd, &sum);
+	if (rc == 0 && sum.len != sizeof *in->sum)
+		rc = -EUCLEAN;
+	if (rc == 0) { /* its secret lies where the library lies in this process */
+		const unsigned char *secret = in->sum->extSecret;
+		memcpy(in->sum, sum.data, sizeof *in->sum);
+		in->sum->extSecret = secret;
+	}
+	buf_release(&sum);
+	if (rc == 0 && flags & 8) {
+		uint64_t line_base = in->line_base;
+		in->finished = false;
+		rc = need_reader(in, err);
+		in->line_base = line_base;
+		if (rc == 0)
+			rc = codec_reader_load(in->reader, rd);
+	}
+	in->finished = flags & 2;
+	return rc;
+}
+
+int ingest_load(
+	struct ingest *in, struct bytes_reader *rd, const struct buf *journal, struct vx_err *err)
+{
+	(void)rd_le64(rd);
+	int rc = get_blob(rd, &in->rejects);
+	if (rc == 0)
+		rc = get_blob(rd, &in->errs);
+	if (rc == 0)
+		rc = load_settled(in, rd, err);
+	if (rc == 0)
+		rc = settle_point(in);
+	if (rc == 0 && journal->len)
+		rc = ingest_feed(in, journal->data, journal->len, err);
+	return rc;
+}
+
 /* --- the stream ---------------------------------------------------------------------------------------- */
 int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struct ingest **ret,
 	struct vx_err *err)
@@ -172,6 +297,10 @@ int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struc
 		if (!in->sum || XXH3_64bits_reset(in->sum) != XXH_OK)
 			rc = -ENOMEM;
 	}
+	if (rc == 0 && o->progress && !o->dry)
+		flight_names(&in->flight, carry_epoch(fs->carry), o->unique, 0, o->progress);
+	if (rc == 0)
+		rc = settle_point(in);
 	if (rc) {
 		ingest_free(in);
 		return vx_err_set(err, rc, "no memory");
@@ -190,6 +319,7 @@ void ingest_free(struct ingest *in)
 	XXH3_freeState(in->sum);
 	buf_release(&in->rejects);
 	buf_release(&in->errs);
+	buf_release(&in->settled);
 	free(in);
 }
 

@@ -17,7 +17,6 @@
 #include "daemon/fs_i.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,14 +25,20 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/fs_mount.h"
 #include "daemon/spin.h"
 #include "base/timeslice.h"
+
+/* Newer than the headers of some systems. */
+#define HAS_RESEND_BIT 39 /* FUSE_HAS_RESEND */
+#define NOTIFY_RESEND  7  /* FUSE_NOTIFY_RESEND */
+#ifndef FUSE_INIT_EXT
+#define FUSE_INIT_EXT (1u << 30)
+#endif
 
 #define WORKERS_DEFAULT 64u
 #define WORKERS_START   2u
@@ -168,7 +173,9 @@ static void serve(struct worker *w)
 			let_go(w);
 		maybe_grow(fs);
 		timeslice_for(&w->bulk, (size_t)n);
+		again_begin(fs, w->buf.mem, (size_t)n);
 		fuse_session_process_buf(fs->se, &w->buf);
+		again_end(fs);
 		if (w->expects_more)
 			spin_served(&w->spin);
 		w->expects_more = false;
@@ -186,6 +193,7 @@ static void *worker_main(void *arg)
 	timeslice_set(TIMESLICE_ASK_US);
 	me = w;
 	serve(w);
+	again_leave(w->fs);
 	/* Whatever ended it for one ends it for all. */
 	fuse_session_exit(w->fs->se);
 	atomic_store_explicit(&w->fs->stopping, true, memory_order_release);
@@ -250,158 +258,143 @@ static int worker_start(struct fs *fs)
 	return rc;
 }
 
-/* --- mounting ---------------------------------------------------------------------------------- */
-static int run_fusermount(const char *mountpoint)
-{
-	pid_t pid = fork();
-	int st = 0;
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0) {
-		execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", mountpoint,
-			(char *)NULL);
-		_exit(127);
-	}
-	while (waitpid(pid, &st, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(st) && WEXITSTATUS(st) == 0 ? 0 : -EPERM;
-}
-
-/* What a killed daemon leaves answers ENOTCONN until it is unmounted. */
-static int clear_stale(const char *mountpoint, struct vx_err *err)
-{
-	struct stat st;
-
-	for (int i = 0; i < 8 && stat(mountpoint, &st) < 0; i++) {
-		if (errno != ENOTCONN && errno != ECONNABORTED)
-			return vx_err_set(err, -errno, "%s: %s", mountpoint, strerror(errno));
-		/* It may also go by itself: its daemon has just ended. */
-		if (umount2(mountpoint, MNT_DETACH) == 0 || run_fusermount(mountpoint) == 0)
-			log_info("fs", "cleared a dead mount at %s", mountpoint);
-	}
-	if (stat(mountpoint, &st) < 0)
-		return vx_err_set(err, -errno,
-			errno == ENOTCONN ? "%s holds a dead mount that cannot be unmounted: %s"
-					  : "%s: %s",
-			mountpoint, strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return vx_err_set(err, -ENOTDIR, "%s is not a directory", mountpoint);
-	return 0;
-}
-
-static bool is_inside(const char *path, const char *dir)
-{
-	size_t n = strlen(dir);
-
-	return !strncmp(path, dir, n) && (path[n] == 0 || path[n] == '/' || !strcmp(dir, "/"));
-}
-
-/* Whether a live vecfs is mounted at 'path' already. */
-static bool is_vecfs(const char *path)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t cap = 0;
-	bool found = false;
-
-	while (f && getline(&line, &cap, f) > 0) {
-		char where[PATH_MAX];
-		const char *type = strstr(line, " - ");
-		if (type && sscanf(line, "%*s %*s %*s %*s %4095s", where) == 1 &&
-			!strcmp(where, path))
-			found = !strncmp(type + 3, "fuse.vecfs ", 11);
-	}
-	free(line);
-	if (f)
-		fclose(f);
-	return found;
-}
-
+/* --- the session --------------------------------------------------------------------------------- */
 static int check_places(struct fs *fs, const char *mountpoint, struct vx_err *err)
 {
-	char *data = NULL;
-	int rc = clear_stale(mountpoint, err);
+	int rc = 0;
 
+	if (!fs->carry)
+		rc = mount_check(db_data_dir(fs->db), mountpoint, &fs->mountpoint, err);
+	else if (!(fs->mountpoint = strdup(
+			   mountpoint))) /* it was checked; looking would wait for us */
+		rc = -ENOMEM;
 	if (rc)
 		return rc;
-	data = realpath(db_data_dir(fs->db), NULL);
-	fs->mountpoint = realpath(mountpoint, NULL);
-	if (!data || !fs->mountpoint)
-		rc = vx_err_set(err, -errno, "%s: %s", data ? mountpoint : db_data_dir(fs->db),
-			strerror(errno));
-	else if (is_inside(data, fs->mountpoint))
-		rc = vx_err_set(err, -EINVAL,
-			"the data directory %s is inside the mount %s: the daemon would wait for "
-			"itself",
-			data, fs->mountpoint);
-	else if (is_inside(fs->mountpoint, data))
-		rc = vx_err_set(err, -EINVAL, "the mount %s is inside the data directory %s",
-			fs->mountpoint, data);
-	else if (is_vecfs(fs->mountpoint))
-		rc = vx_err_set(err, -EBUSY, "a vecfs is mounted on %s already", fs->mountpoint);
-	if (rc == 0) {
-		fs->data_fd = open(data, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (fs->data_fd < 0)
-			rc = vx_err_set(err, -errno, "%s: %s", data, strerror(errno));
-	}
-	free(data);
+	fs->data_fd = open(db_data_dir(fs->db), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fs->data_fd < 0)
+		rc = vx_err_set(err, -errno, "%s: %s", db_data_dir(fs->db), strerror(errno));
 	return rc;
 }
 
-/* libfuse prints its complaints on stderr; the log has a form of its own. */
-__attribute__((format(printf, 2, 0))) static void fuse_log_line(
-	enum fuse_log_level level, const char *fmt, va_list ap)
+static int mount_fs(struct fs *fs, struct vx_err *err)
 {
-	char line[500];
+	const struct mount_opts mo = {.allow_other = fs->o.allow_other, .debug = fs->o.debug};
+	char handed[32];
+	int rc = mount_session_new(&mo, &fs_ll_ops, sizeof fs_ll_ops, fs, &fs->se, err);
 
-	vsnprintf(line, sizeof line, fmt, ap);
-	line[strcspn(line, "\n")] = 0;
-	if (level <= FUSE_LOG_ERR)
-		log_error("fuse", "%s", line);
-	else
-		log_debug("fuse", "%s", line);
+	if (rc)
+		return rc;
+	snprintf(handed, sizeof handed, "/dev/fd/%d", fs->o.fuse_fd);
+	return mount_session(fs->se, fs->carry ? handed : fs->mountpoint, err);
 }
 
-static int mount_session(struct fs *fs, struct vx_err *err)
+/* The kernel greets once.  A further worker's session hears the greeting from us, under a number that nobody
+ * waits for. */
+static void greet(struct fs *fs)
 {
-	char options[200];
-	char *argv[] = {"vecfs", "-o", options, NULL, NULL};
-	struct fuse_args args = FUSE_ARGS_INIT(fs->o.debug ? 4 : 3, argv);
+	uint8_t copy[CARRY_INIT_MAX];
+	struct fuse_in_header h;
+	size_t n;
+	const void *p = carry_init(fs->carry, &n);
+	struct fuse_buf b = {.size = n, .mem = copy};
 
-	if (fs->o.debug)
-		argv[3] = "-d";
-	else
-		fuse_set_log_func(fuse_log_line);
-	snprintf(options, sizeof options, "fsname=vecfs,subtype=vecfs,default_permissions%s",
-		fs->o.allow_other ? ",allow_other" : "");
-	if (access("/dev/fuse", F_OK) < 0)
-		return vx_err_set(err, -ENODEV, "there is no /dev/fuse on this machine");
-	fs->se = fuse_session_new(&args, &fs_ll_ops, sizeof fs_ll_ops, fs);
-	fuse_opt_free_args(&args); /* libfuse has put a copy of its own into it */
-	if (!fs->se)
-		return vx_err_set(err, -ENOMEM, "libfuse refused the mount options");
-	if (fuse_session_mount(fs->se, fs->mountpoint))
-		return vx_err_set(err, -EPERM,
-			"cannot mount on %s (permission for /dev/fuse and mount(2), or fusermount3 "
-			"and user_allow_other)",
-			fs->mountpoint);
-	int fd = fuse_session_fd(fs->se);
-	int flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		int rc = vx_err_set(err, -errno, "/dev/fuse: %s", strerror(errno));
-		fuse_session_unmount(fs->se);
-		return rc;
-	}
+	if (!p || n < sizeof h)
+		return;
+	memcpy(copy, p, n);
+	memcpy(&h, copy, sizeof h);
+	h.unique = UINT64_MAX - 15;
+	memcpy(copy, &h, sizeof h);
+	fuse_session_process_buf(fs->se, &b);
+}
+
+static bool says_resend(const void *init, size_t n)
+{
+	struct fuse_init_in in;
+
+	if (n < sizeof(struct fuse_in_header) + sizeof in)
+		return false;
+	memcpy(&in, (const uint8_t *)init + sizeof(struct fuse_in_header), sizeof in);
+	return in.flags & FUSE_INIT_EXT && in.flags2 & 1u << (HAS_RESEND_BIT - 32);
+}
+
+/* What was read and not answered comes again. */
+static int ask_for_resend(struct fs *fs, struct vx_err *err)
+{
+	struct fuse_out_header h = {.len = sizeof h, .error = NOTIFY_RESEND, .unique = 0};
+
+	if (write(fuse_session_fd(fs->se), &h, sizeof h) != (ssize_t)sizeof h)
+		return vx_err_set(err, -errno,
+			"the kernel does not repeat what the last worker left: %s",
+			strerror(errno));
 	return 0;
+}
+
+/* Until the session is initialised one thread serves.  The kernel's own greeting comes first, or again if nobody
+ * answered it; if none comes, a worker before us did. */
+static int initialise(struct fs *fs, struct vx_err *err)
+{
+	struct fuse_buf b = {.mem = NULL};
+	struct fuse_in_header h = {.opcode = 0};
+	size_t n_init;
+	int rc = 0, n;
+
+	if (carry_generation(fs->carry) > 1)
+		rc = ask_for_resend(fs, err);
+	if (rc)
+		return rc;
+	do {
+		struct pollfd p = {fuse_session_fd(fs->se), POLLIN, 0};
+
+		if (!carry_init(fs->carry, &n_init))
+			(void)poll(&p, 1, -1);
+		n = fuse_session_receive_buf(fs->se, &b);
+	} while (n == -EINTR || (n == -EAGAIN && !carry_init(fs->carry, &n_init)));
+	if (n > 0 && (size_t)n >= sizeof h)
+		memcpy(&h, b.mem, sizeof h);
+	if (h.opcode == FUSE_INIT)
+		rc = carry_set_init(fs->carry, b.mem, (size_t)n);
+	else
+		greet(fs);
+	if (rc == 0 && n > 0) {
+		struct worker w = {.fs = fs};
+		me = &w;
+		again_begin(fs, b.mem, (size_t)n);
+		fuse_session_process_buf(fs->se, &b);
+		again_end(fs);
+		again_leave(fs);
+		me = NULL;
+		buf_release(&w.scratch);
+	}
+	free(b.mem);
+	if (n <= 0 && n != -EAGAIN) /* unmounted meanwhile: the threads find that out, too */
+		log_warn("fs", "the mount is gone: %s", strerror(-n));
+	const void *init = carry_init(fs->carry, &n_init);
+	fs->resends = init && says_resend(init, n_init);
+	return rc;
+}
+
+/* The region of open files, and what is in it. */
+static int take_handed(struct fs *fs, struct vx_err *err)
+{
+	int rc = carry_open(fs->o.carry_fd, &fs->carry, err);
+
+	fs->tree.carry = fs->carry;
+	return rc;
+}
+
+bool fs_resends(const struct fs *fs)
+{
+	return fs->resends;
 }
 
 static void fs_free(struct fs *fs)
 {
+	fs->keeps = fs->carry != NULL;
 	if (fs->se)
 		fuse_session_destroy(fs->se);
 	fs_close_handles(fs);
 	tree_release(fs);
+	carry_free(fs->carry);
 	if (fs->data_fd >= 0)
 		close(fs->data_fd);
 	if (fs->stop_fd >= 0)
@@ -440,11 +433,19 @@ int fs_start(struct db *db, const char *mountpoint, const struct fs_opts *opts, 
 		fs_free(fs);
 		return vx_err_set(err, -ENOMEM, "no memory or no descriptors left");
 	}
-	rc = check_places(fs, mountpoint, err);
+	rc = fs->o.handed ? take_handed(fs, err) : 0;
+	if (rc == 0)
+		rc = check_places(fs, mountpoint, err);
 	if (rc == 0) {
 		keep_prune(fs);
-		rc = mount_session(fs, err);
+		if (!fs->carry || carry_generation(fs->carry) == 1)
+			content_clear(fs);
+		rc = mount_fs(fs, err);
 	}
+	if (rc == 0 && fs->carry)
+		rc = fs_take_over(fs, err);
+	if (rc == 0 && fs->carry)
+		rc = initialise(fs, err);
 	if (rc) {
 		fs_free(fs);
 		return rc;
@@ -453,7 +454,7 @@ int fs_start(struct db *db, const char *mountpoint, const struct fs_opts *opts, 
 	for (unsigned i = 0; i < WORKERS_START && !rc; i++)
 		rc = worker_start(fs);
 	if (rc) {
-		fs_stop(fs);
+		fs_stop(fs, true);
 		return vx_err_set(err, rc, "cannot start threads");
 	}
 	*ret = fs;
@@ -473,7 +474,7 @@ void fs_loop(struct fs *fs)
 		;
 }
 
-void fs_stop(struct fs *fs)
+void fs_stop(struct fs *fs, bool goes_on)
 {
 	uint64_t one = 1;
 
@@ -493,6 +494,9 @@ void fs_stop(struct fs *fs)
 		pthread_join(w->thread, NULL);
 		worker_free(w);
 	}
-	fuse_session_unmount(fs->se);
+	if (!fs->carry)
+		fuse_session_unmount(fs->se);
+	else if (!goes_on)
+		content_clear(fs);
 	fs_free(fs);
 }

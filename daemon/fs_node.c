@@ -15,6 +15,10 @@
  * is kept: a staging file nobody has open, or a name of inbox/ that lingers.  Those are in a list by the
  * time they go, and are dropped by the next one that comes or by who looks for a name; no timer runs for
  * them.  fs.lock guards all of it and is never held for long.
+ *
+ * In a supervised daemon each node has a copy in the carried region, written after each change, from which the
+ * next worker makes it anew.  The kernel says only once that it forgets: what a worker had read of that and not
+ * noted when it was killed keeps a node until the mount ends.
  */
 #include "daemon/fs_i.h"
 
@@ -110,6 +114,47 @@ int tree_init(struct tree *t)
 	return t->by_ino && t->by_key ? 0 : -ENOMEM;
 }
 
+/* Copies what the next worker needs.  fs.lock is held, or nobody else knows the node. */
+static void carry_locked(struct tree *t, const struct node *n)
+{
+	struct carry_node c;
+	bool on_disk = false;
+
+	if (n->carried == CARRY_NONE)
+		return;
+	memset(&c, 0, sizeof c);
+	c.ino = n->ino;
+	c.nlookup = n->nlookup;
+	c.size = atomic_load(&n->size);
+	c.mtime_ns = atomic_load(&n->mtime_ns);
+	c.touched_ns = n->touched_ns;
+	c.gone_ns = n->gone_ns;
+	c.kind = (uint32_t)n->kind;
+	c.cid = n->cid;
+	c.mode = atomic_load(&n->mode);
+	c.k = n->ask.k;
+	c.ef = n->ask.ef;
+	c.recall = n->ask.recall;
+	c.exact = n->ask.exact;
+	c.format = (uint8_t)n->ask.format;
+	c.stem_len = (uint32_t)n->stem_len;
+	c.by_name = n->by_name;
+	c.keep = n->keep;
+	c.content = n->content ? content_slot(n->content, &on_disk) : CARRY_NONE;
+	c.on_disk = on_disk;
+	memcpy(c.name, n->name, strlen(n->name) + 1);
+	carry_node_put(t->carry, n->carried, &c);
+}
+
+void node_carry(struct fs *fs, struct node *n)
+{
+	if (n->carried == CARRY_NONE)
+		return;
+	vx_lock(&fs->lock);
+	carry_locked(&fs->tree, n);
+	vx_unlock(&fs->lock);
+}
+
 static uint64_t key_hash(enum fs_kind kind, uint32_t cid, const char *name)
 {
 	return hash_xxh3(name, strlen(name), (uint64_t)cid << 8 | (uint64_t)kind);
@@ -158,6 +203,8 @@ static void tree_grow(struct tree *t)
 
 static void node_free(struct fs *fs, struct node *n)
 {
+	if (n->carried != CARRY_NONE && !fs->keeps)
+		carry_node_free(fs->carry, n->carried);
 	content_free(fs, n->content);
 	free(n->name);
 	free(n);
@@ -196,6 +243,8 @@ int node_new(struct fs *fs, const struct node_spec *spec, struct node **ret)
 	n->touched_ns = clock_mono_ns();
 	n->mtime_ns = clock_real_ns();
 	n->content = spec->content;
+	n->carried = fs->carry && strlen(spec->name) <= CARRY_NAME_MAX ? carry_node_take(fs->carry)
+								       : CARRY_NONE;
 
 	vx_lock(&fs->lock);
 	struct tree *t = &fs->tree;
@@ -214,11 +263,12 @@ int node_new(struct fs *fs, const struct node_spec *spec, struct node **ret)
 	}
 	if (t->n_nodes >= t->n_slots)
 		tree_grow(t);
-	n->ino = INO_NODE | t->next_ino++;
+	n->ino = INO_NODE | (t->carry ? carry_serial(t->carry) : t->next_ino++);
 	*ino_slot(t, n->ino) = n;
 	if (spec->by_name)
 		*key_slot(t, spec->kind, spec->cid, spec->name) = n;
 	t->n_nodes++;
+	carry_locked(t, n);
 	vx_unlock(&fs->lock);
 	*ret = n;
 	return 0;
@@ -326,6 +376,7 @@ void node_linger(struct fs *fs, struct node *n)
 	vx_lock(&fs->lock);
 	if (n->by_name) {
 		linger_locked(&fs->tree, n, now + LINGER_NS);
+		carry_locked(&fs->tree, n);
 		dead = expire_locked(&fs->tree, now);
 	}
 	vx_unlock(&fs->lock);
@@ -335,7 +386,10 @@ void node_linger(struct fs *fs, struct node *n)
 void node_revive(struct fs *fs, struct node *n)
 {
 	vx_lock(&fs->lock);
-	revive_locked(&fs->tree, n);
+	if (n->gone_ns) {
+		revive_locked(&fs->tree, n);
+		carry_locked(&fs->tree, n);
+	}
 	vx_unlock(&fs->lock);
 }
 
@@ -387,6 +441,7 @@ void node_unlink(struct fs *fs, struct node *n)
 	vx_lock(&fs->lock);
 	unname_locked(&fs->tree, n);
 	n->keep = false;
+	carry_locked(&fs->tree, n);
 	vx_unlock(&fs->lock);
 }
 
@@ -412,6 +467,7 @@ int node_rename(struct fs *fs, struct node *n, const char *name)
 		n->by_name = true;
 		*p = n;
 	}
+	carry_locked(t, n);
 	vx_unlock(&fs->lock);
 	free(was);
 	return 0;
@@ -424,6 +480,7 @@ void loc_ref(struct fs *fs, const struct loc *l)
 		return;
 	vx_lock(&fs->lock);
 	l->node->nlookup++;
+	carry_locked(&fs->tree, l->node);
 	vx_unlock(&fs->lock);
 }
 
@@ -439,6 +496,8 @@ void loc_forget(struct fs *fs, fuse_ino_t ino, uint64_t n)
 		nd->nlookup -= VX_MIN(n, nd->nlookup);
 		if (collect_locked(&fs->tree, nd))
 			dead = nd;
+		else
+			carry_locked(&fs->tree, nd);
 	}
 	vx_unlock(&fs->lock);
 	if (dead)
@@ -476,6 +535,83 @@ void node_sweep(struct fs *fs, enum fs_kind kind, uint32_t cid, uint64_t before_
 				continue;
 			unname_locked(t, n);
 			n->keep = false;
+			if (collect_locked(t, n)) {
+				n->next_ino = dead;
+				dead = n;
+			} else {
+				carry_locked(t, n);
+			}
+		}
+	}
+	vx_unlock(&fs->lock);
+	free_dead(fs, dead);
+}
+
+/* --- taking over ------------------------------------------------------------------------------------- */
+int node_restore(struct fs *fs, uint32_t slot, const struct carry_node *c)
+{
+	struct node *n = calloc(1, sizeof *n);
+	int rc = n && (n->name = strdup(c->name)) ? 0 : -ENOMEM;
+
+	if (rc == 0 && (c->kind <= K_F32 || c->kind >= N_KINDS || !(c->ino & INO_NODE)))
+		rc = -EUCLEAN;
+	if (rc == 0 && c->content != CARRY_NONE)
+		rc = content_restore(fs, c->content, c->on_disk, c->size, &n->content);
+	if (rc) {
+		if (n)
+			free(n->name);
+		free(n);
+		return rc;
+	}
+	n->ino = c->ino;
+	n->nlookup = c->nlookup;
+	atomic_store(&n->size, c->size);
+	atomic_store(&n->mtime_ns, c->mtime_ns);
+	atomic_store(&n->mode, c->mode);
+	n->touched_ns = c->touched_ns;
+	n->kind = (enum fs_kind)c->kind;
+	n->cid = c->cid;
+	n->ask = (struct ask_opts){.k = c->k,
+		.ef = c->ef,
+		.recall = c->recall,
+		.exact = c->exact,
+		.format = (enum answer_format)c->format};
+	n->stem_len = VX_MIN((size_t)c->stem_len, strlen(n->name));
+	n->keep = c->keep;
+	n->carried = slot;
+
+	vx_lock(&fs->lock);
+	struct tree *t = &fs->tree;
+	if (t->n_nodes >= t->n_slots)
+		tree_grow(t);
+	struct node **p = ino_slot(t, n->ino), **k = key_slot(t, n->kind, n->cid, n->name);
+	if (*p) {
+		vx_unlock(&fs->lock);
+		n->carried = CARRY_NONE;
+		node_free(fs, n);
+		return -EEXIST;
+	}
+	*p = n;
+	t->n_nodes++;
+	if (c->by_name && !*k) {
+		n->by_name = true;
+		*k = n;
+	}
+	if (c->gone_ns && n->by_name)
+		linger_locked(t, n, c->gone_ns);
+	vx_unlock(&fs->lock);
+	return 0;
+}
+
+void node_sweep_unused(struct fs *fs)
+{
+	struct node *dead = NULL;
+
+	vx_lock(&fs->lock);
+	struct tree *t = &fs->tree;
+	for (size_t i = 0; i < t->n_slots; i++) {
+		for (struct node *n = t->by_ino[i], *next; n; n = next) {
+			next = n->next_ino;
 			if (collect_locked(t, n)) {
 				n->next_ino = dead;
 				dead = n;

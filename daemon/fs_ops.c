@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "base/log.h"
 #include "daemon/errlog.h"
 
 /* --- refusing ------------------------------------------------------------------------------------ */
@@ -31,6 +32,7 @@ static void log_refusal(struct fs *fs, const struct loc *l, const char *name, ui
 		snprintf(path + n, sizeof path - n, ":%llu", (unsigned long long)line);
 	}
 	errlog_add(path, to_errno(rc), "%s", vx_err_msg(err, rc));
+	log_debug("fs", "%s: %s: %s", path, vx_errno_name(rc), vx_err_msg(err, rc));
 }
 
 void fs_refuse(struct fs *fs, fuse_req_t req, const struct loc *l, const char *name, uint64_t line,
@@ -197,7 +199,12 @@ static void op_setattr(
 	struct stat st;
 	struct loc l;
 
+	struct handle *h = NULL;
 	int rc = loc_get(fs, ino, &l);
+	if (rc == 0 && fi && !(h = handle_of(fs, fi->fh))) {
+		loc_put(fs, &l);
+		rc = -EIO;
+	}
 	if (rc) {
 		fuse_reply_err(req, -rc);
 		return;
@@ -205,10 +212,10 @@ static void op_setattr(
 	if (to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		rc = set_mode_owner(fs, &l, attr, to_set, &err);
 	if (rc == 0 && (to_set & FUSE_SET_ATTR_SIZE)) {
-		struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
 		if (h && h->ops->truncate) {
 			vx_lock(&h->lock);
 			rc = h->ops->truncate(h, (uint64_t)attr->st_size, &err);
+			handle_done(h, rc, 0);
 			vx_unlock(&h->lock);
 		} else {
 			rc = truncate_by_name(fs, &l, (uint64_t)attr->st_size, &err);
@@ -218,6 +225,8 @@ static void op_setattr(
 	if (rc == 0 && (to_set & FUSE_SET_ATTR_MTIME) && l.node && l.node->content)
 		atomic_store(&l.node->mtime_ns, (uint64_t)attr->st_mtim.tv_sec * 1000000000u +
 							(uint64_t)attr->st_mtim.tv_nsec);
+	if (l.node)
+		node_carry(fs, l.node);
 	if (rc == 0)
 		rc = fs_attr(fs, &l, &st);
 	if (rc)
@@ -257,6 +266,7 @@ static void handle_unlist(struct handle *h)
 
 static void handle_close(struct handle *h)
 {
+	handle_carry_free(h);
 	handle_unlist(h);
 	if (h->ops->close)
 		h->ops->close(h);
@@ -274,6 +284,10 @@ void fs_close_handles(struct fs *fs)
 {
 	while (fs->handles)
 		handle_close(fs->handles);
+	for (uint32_t i = 0; fs->open_dirs && i < CARRY_HANDLES; i++)
+		dir_free(fs, fs->open_dirs[i]);
+	free(fs->open_files);
+	free(fs->open_dirs);
 }
 
 static int check_access(const struct loc *l, int flags, struct vx_err *err)
@@ -289,17 +303,14 @@ static int check_access(const struct loc *l, int flags, struct vx_err *err)
 	return 0;
 }
 
-/* Borrows 'l'; the handle takes a pin of its own. */
-static int handle_open(struct fs *fs, fuse_req_t req, const struct loc *l, int flags,
-	struct handle **ret, struct vx_err *err)
+/* An open file that nothing was done with yet.  Borrows 'l'; the handle takes a pin of its own. */
+static int handle_new(
+	struct fs *fs, const struct loc *l, int flags, struct handle **ret, struct vx_err *err)
 {
 	const struct file_ops *ops = fs_kinds[l->kind].ops;
-	struct handle *h;
-	int rc = check_access(l, flags, err);
+	struct handle *h = ops ? calloc(1, ops->handle_size) : NULL;
+	int rc = 0;
 
-	if (rc)
-		return rc;
-	h = calloc(1, ops->handle_size);
 	if (!h)
 		return -ENOMEM;
 	h->ops = ops;
@@ -319,12 +330,58 @@ static int handle_open(struct fs *fs, fuse_req_t req, const struct loc *l, int f
 		node_open(fs, l->node);
 	}
 	handle_list(h);
-	if (ops->open)
-		rc = ops->open(h, req, err);
+	*ret = h;
+	return 0;
+}
+
+static int handle_open(struct fs *fs, fuse_req_t req, const struct loc *l, int flags,
+	struct handle **ret, struct vx_err *err)
+{
+	struct handle *h;
+	int rc = check_access(l, flags, err);
+
+	if (rc == 0)
+		rc = handle_new(fs, l, flags, &h, err);
+	if (rc)
+		return rc;
+	if (h->ops->open)
+		rc = h->ops->open(h, req, err);
+	if (rc == 0 && l->node)
+		node_carry(fs, l->node);
+	if (rc == 0)
+		rc = handle_carry_new(h, loc_ino(l));
 	if (rc) {
 		handle_close(h);
 		return rc;
 	}
+	*ret = h;
+	return 0;
+}
+
+int handle_restore(struct fs *fs, const struct carry_file *f, struct bytes_reader *rd,
+	struct handle **ret, struct vx_err *err)
+{
+	struct handle *h;
+	struct loc l;
+	int rc = loc_get(fs, f->ino, &l);
+
+	if (rc)
+		return rc;
+	rc = fs_kinds[l.kind].dir ? -EUCLEAN : handle_new(fs, &l, (int)f->flags, &h, err);
+	loc_put(fs, &l);
+	if (rc)
+		return rc;
+	h->unique = f->unique;
+	h->slot = f->slot;
+	if (h->ops->load)
+		rc = h->ops->load(h, rd, err);
+	if (rc == 0 && rd->bad)
+		rc = -EUCLEAN;
+	if (rc) {
+		handle_close(h); /* it has no id yet: what is carried stays */
+		return rc;
+	}
+	h->id = f->id;
 	*ret = h;
 	return 0;
 }
@@ -341,9 +398,11 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	rc = fs_kinds[l.kind].dir ? -EISDIR : handle_open(fs, req, &l, fi->flags, &h, &err);
+	h = handle_again(fs);
+	if (!h)
+		rc = fs_kinds[l.kind].dir ? -EISDIR : handle_open(fs, req, &l, fi->flags, &h, &err);
 	if (rc == 0) {
-		fi->fh = (uintptr_t)h;
+		fi->fh = handle_fh(h);
 		fi->direct_io = 1;
 		if (fuse_reply_open(req, fi) == -ENOENT)
 			handle_close(h); /* the caller is gone: no release will come */
@@ -416,14 +475,16 @@ static void op_create(
 		return;
 	}
 	rc = create_node(fs, &dir, name, &l, &err);
+	if (rc == 0)
+		h = handle_again(fs);
 	if (rc == 0 && l.node->content)
 		atomic_store(&l.node->mode, (uint32_t)(mode & 0777) | S_IFREG);
-	if (rc == 0)
+	if (rc == 0 && !h)
 		rc = handle_open(fs, req, &l, fi->flags | O_CREAT, &h, &err);
 	if (rc == 0)
 		rc = fill_entry(fs, &l, &e);
 	if (rc == 0) {
-		fi->fh = (uintptr_t)h;
+		fi->fh = handle_fh(h);
 		fi->direct_io = 1;
 		loc_ref(fs, &l);
 		if (fuse_reply_create(req, &e, fi) < 0) {
@@ -454,19 +515,25 @@ static int own_slice(struct slice *s)
 static void op_read(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	struct fs *fs = fuse_req_userdata(req);
+	struct handle *h = handle_of(fs, fi->fh);
 	struct vx_err err = VX_ERR_INIT;
 	struct slice s = {NULL, 0};
 	int rc = -EACCES;
 	uint64_t line;
 
 	(void)ino;
+	if (!h) {
+		fuse_reply_err(req, EIO);
+		return;
+	}
 	vx_lock(&h->lock);
 	h->err_line = 0;
 	if (h->ops->read)
 		rc = h->ops->read(h, req, size, (uint64_t)off, &s, &err);
 	if (rc == 0)
 		rc = own_slice(&s);
+	handle_changed(h);
 	line = h->err_line;
 	vx_unlock(&h->lock);
 	if (rc)
@@ -478,17 +545,31 @@ static void op_read(
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t off,
 	struct fuse_file_info *fi)
 {
-	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	struct fs *fs = fuse_req_userdata(req);
+	struct handle *h = handle_of(fs, fi->fh);
 	struct vx_err err = VX_ERR_INIT;
 	size_t n = size;
 	int rc = -EACCES;
-	uint64_t line;
+	uint64_t line, value;
 
 	(void)ino;
+	if (again_known(fs, &rc, &value)) {
+		if (rc)
+			fuse_reply_err(req, to_errno(rc));
+		else
+			fuse_reply_write(req, (size_t)value);
+		return;
+	}
+	rc = -EACCES;
+	if (!h) {
+		fuse_reply_err(req, EIO);
+		return;
+	}
 	vx_lock(&h->lock);
 	h->err_line = 0;
 	if (h->ops->write)
 		rc = h->ops->write(h, req, p, size, (uint64_t)off, &n, &err);
+	handle_done(h, rc, n);
 	line = h->err_line;
 	vx_unlock(&h->lock);
 	if (rc)
@@ -499,16 +580,28 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size,
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct handle *h = (struct handle *)(uintptr_t)fi->fh;
+	struct fs *fs = fuse_req_userdata(req);
+	struct handle *h = handle_of(fs, fi->fh);
 	struct vx_err err = VX_ERR_INIT;
 	int rc = 0;
-	uint64_t line;
+	uint64_t line, value;
 
 	(void)ino;
+	if (again_known(fs, &rc, &value)) {
+		fuse_reply_err(req, to_errno(rc));
+		return;
+	}
+	rc = 0;
+	if (!h) {
+		fuse_reply_err(req, EIO);
+		return;
+	}
 	vx_lock(&h->lock);
 	h->err_line = 0;
-	if (h->ops->flush)
+	if (h->ops->flush) {
 		rc = h->ops->flush(h, req, &err);
+		handle_done(h, rc, 0);
+	}
 	line = h->err_line;
 	vx_unlock(&h->lock);
 	if (rc)
@@ -525,16 +618,37 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct fs *fs = fuse_req_userdata(req);
+	struct handle *h = handle_of(fs, fi->fh);
+
 	(void)ino;
-	handle_close((struct handle *)(uintptr_t)fi->fh);
+	if (h)
+		handle_close(h);
+	else /* it was closed before us, or could not be taken over */
+		carry_file_free(fs->carry, fi->fh);
 	fuse_reply_err(req, 0);
 }
 
 /* --- names ------------------------------------------------------------------------------------------ */
+/* What is there when the request comes again is what it made the first time. */
+static int create_coll(struct fs *fs, const char *name, struct vx_err *err)
+{
+	const struct coll_schema schema = {0};
+	bool again = again_begun(fs, NULL);
+	int rc = 0;
+	struct coll *c = db_coll(fs->db, name, &rc, NULL);
+
+	if (c)
+		coll_put(c);
+	if (c || rc == -EUCLEAN)
+		return again && c ? 0 : vx_err_set(err, -EEXIST, "collection '%s' exists", name);
+	again_intend(fs, 0);
+	return db_create(fs->db, name, &schema, err);
+}
+
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct fs *fs = fuse_req_userdata(req);
-	const struct coll_schema schema = {0};
 	struct vx_err err = VX_ERR_INIT;
 	struct fuse_entry_param e;
 	struct loc dir, l;
@@ -551,7 +665,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 	if (rc == 0)
 		rc = vx_name_check(name, &err);
 	if (rc == 0)
-		rc = db_create(fs->db, name, &schema, &err);
+		rc = create_coll(fs, name, &err);
 	if (rc == 0)
 		rc = fs_lookup(fs, &dir, name, &l, &err);
 	if (rc == 0) {
@@ -571,9 +685,10 @@ static int drop(struct fs *fs, const char *name, struct vx_err *err)
 	struct coll *c = db_coll(fs->db, name, &rc, err);
 
 	if (!c)
-		return rc;
+		return rc == -ENOENT && again_begun(fs, NULL) ? 0 : rc;
 	uint32_t cid = coll_cid(c);
 	coll_put(c);
+	again_intend(fs, cid);
 	rc = db_drop(fs->db, name, false, err);
 	if (rc)
 		return rc;
@@ -617,6 +732,7 @@ static int unlink_in(struct fs *fs, const struct loc *dir, const char *name, str
 		n = node_find(fs, K_IN, dir->cid, name);
 		if (!n)
 			return -ENOENT;
+		again_intend(fs, 0);
 		node_unlink(fs, n);
 		node_unpin(fs, n);
 		return 0;
@@ -626,9 +742,11 @@ static int unlink_in(struct fs *fs, const struct loc *dir, const char *name, str
 		answer_format_of(name, &len);
 		memcpy(stem, name, len);
 		stem[len] = 0;
+		again_intend(fs, 0);
 		return keep_unlink(fs, KEEP_Q, dir->cid, stem);
 	case K_DONE:
 	case K_FAILED:
+		again_intend(fs, 0);
 		return keep_unlink(fs, keep_of(dir->kind), dir->cid, name);
 	default:
 		return vx_err_set(err, -EPERM, "this file belongs to the tree");
@@ -646,7 +764,10 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, -rc);
 		return;
 	}
+	bool again = again_begun(fs, NULL);
 	rc = unlink_in(fs, &dir, name, &err);
+	if (rc == -ENOENT && again)
+		rc = 0; /* what is missing we removed ourselves */
 	if (rc)
 		fs_refuse(fs, req, &dir, name, 0, rc, &err);
 	else
@@ -670,11 +791,19 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	struct loc dir;
 	uint64_t line = 0;
 
-	int rc = loc_get(fs, parent, &dir);
+	uint64_t value;
+
+	int rc = 0;
+	if (again_known(fs, &rc, &value)) {
+		fuse_reply_err(req, to_errno(rc));
+		return;
+	}
+	rc = loc_get(fs, parent, &dir);
 	if (rc) {
 		fuse_reply_err(req, -rc);
 		return;
 	}
+	bool again = again_begun(fs, NULL);
 	if (flags & ~1u) /* all but RENAME_NOREPLACE */
 		rc = vx_err_set(&err, -EINVAL, "files cannot be exchanged");
 	else if (parent != newparent)
@@ -685,6 +814,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		rc = rename_errno(inbox_rename(fs, &dir, name, newname, req, &line, &err));
 	else
 		rc = vx_err_set(&err, -EPERM, "nothing can be renamed here");
+	if (rc == -ENOENT && again)
+		rc = 0; /* it has its new name already */
+	again_done(fs, rc, 0);
 	if (rc == -EEXIST && flags & 1)
 		fuse_reply_err(req, EEXIST); /* the answer to "is it there?": mv goes on from it */
 	else if (rc)

@@ -114,6 +114,7 @@ static int query_read(struct handle *h, fuse_req_t req, size_t size, uint64_t of
 	int rc;
 
 	fs_expect_more();
+	h->changed = !qh->reading || qh->pending.len;
 	if (qh->pending.len && !blank(&qh->pending)) {
 		rc = query_finish(qh, req, err);
 		if (rc)
@@ -153,6 +154,40 @@ static int query_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	return 0;
 }
 
+enum { Q_ASKED = 1, Q_READING = 2, Q_ABSOLUTE = 4 };
+
+static int query_save(struct handle *h, struct buf *out)
+{
+	const struct query_handle *qh = (const struct query_handle *)h;
+	int rc = buf_put_u8(
+		out, (uint8_t)((qh->asked ? Q_ASKED : 0) | (qh->reading ? Q_READING : 0) |
+			       (qh->absolute ? Q_ABSOLUTE : 0)));
+
+	if (rc == 0)
+		rc = buf_put_le64(out, qh->base);
+	if (rc == 0)
+		rc = buf_put_le64(out, qh->ask.number);
+	if (rc == 0)
+		rc = put_blob(out, qh->pending.data, qh->pending.len);
+	return rc ? rc : put_blob(out, qh->ask.out.data, qh->ask.out.len);
+}
+
+static int query_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+	int rc = query_open(h, NULL, err);
+
+	uint8_t flags = rd_u8(rd);
+	qh->asked = flags & Q_ASKED;
+	qh->reading = flags & Q_READING;
+	qh->absolute = flags & Q_ABSOLUTE;
+	qh->base = rd_le64(rd);
+	qh->ask.number = rd_le64(rd);
+	if (rc == 0)
+		rc = get_blob(rd, &qh->pending);
+	return rc ? rc : get_blob(rd, &qh->ask.out);
+}
+
 static void query_close(struct handle *h)
 {
 	struct query_handle *qh = (struct query_handle *)h;
@@ -169,6 +204,8 @@ const struct file_ops query_ops = {
 	.flush = query_flush,
 	.truncate = query_truncate,
 	.close = query_close,
+	.save = query_save,
+	.load = query_load,
 };
 
 /* --- near/ID ----------------------------------------------------------------------------------------------- */
@@ -207,6 +244,22 @@ static int near_read(struct handle *h, fuse_req_t req, size_t size, uint64_t off
 	return 0;
 }
 
+static int near_save(struct handle *h, struct buf *out)
+{
+	const struct ask *a = &((struct near_handle *)h)->ask;
+
+	return put_blob(out, a->out.data, a->out.len);
+}
+
+static int near_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct ask *a = &((struct near_handle *)h)->ask;
+	int rc = ask_init(a, &h->loc.node->ask);
+
+	(void)err;
+	return rc ? rc : get_blob(rd, &a->out);
+}
+
 static void near_close(struct handle *h)
 {
 	ask_release(&((struct near_handle *)h)->ask);
@@ -229,6 +282,8 @@ const struct file_ops near_ops = {
 	.open = near_open,
 	.read = near_read,
 	.close = near_close,
+	.save = near_save,
+	.load = near_load,
 	.stat = answer_stat,
 };
 
@@ -285,16 +340,22 @@ static int answer(struct question_handle *qh, fuse_req_t req, struct vx_err *err
 	return 0;
 }
 
+static int question_start(struct question_handle *qh)
+{
+	const struct node *nd = qh->h.loc.node;
+
+	memcpy(qh->stem, nd->name, nd->stem_len);
+	qh->stem[nd->stem_len] = 0;
+	return ask_init(&qh->ask, &nd->ask);
+}
+
 static int question_open(struct handle *h, fuse_req_t req, struct vx_err *err)
 {
 	struct question_handle *qh = (struct question_handle *)h;
-	const struct node *nd = h->loc.node;
-	int rc = ask_init(&qh->ask, &nd->ask);
+	int rc = question_start(qh);
 
 	if (rc)
 		return rc;
-	memcpy(qh->stem, nd->name, nd->stem_len);
-	qh->stem[nd->stem_len] = 0;
 	if ((h->flags & O_ACCMODE) == O_RDONLY && !(h->flags & O_CREAT))
 		return answer(qh, req, err);
 	return 0;
@@ -304,6 +365,7 @@ static int question_read(struct handle *h, fuse_req_t req, size_t size, uint64_t
 	struct slice *ret, struct vx_err *err)
 {
 	struct question_handle *qh = (struct question_handle *)h;
+	h->changed = !qh->answered;
 	int rc = qh->answered ? 0 : answer(qh, req, err);
 
 	if (rc)
@@ -312,7 +374,7 @@ static int question_read(struct handle *h, fuse_req_t req, size_t size, uint64_t
 	return 0;
 }
 
-static int question_save(struct question_handle *qh, struct vx_err *err)
+static int question_store(struct question_handle *qh, struct vx_err *err)
 {
 	struct handle *h = &qh->h;
 	int rc = ask_check(
@@ -357,7 +419,7 @@ static int question_write(struct handle *h, fuse_req_t req, const char *p, size_
 			"array "
 			"or an object");
 	}
-	return rc ? question_save(qh, err) : 0;
+	return rc ? question_store(qh, err) : 0;
 }
 
 static int question_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
@@ -365,7 +427,7 @@ static int question_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 	struct question_handle *qh = (struct question_handle *)h;
 
 	(void)req;
-	return qh->dirty ? question_save(qh, err) : 0;
+	return qh->dirty ? question_store(qh, err) : 0;
 }
 
 static int question_truncate(struct handle *h, uint64_t size, struct vx_err *err)
@@ -377,6 +439,30 @@ static int question_truncate(struct handle *h, uint64_t size, struct vx_err *err
 	qh->in.len = 0;
 	qh->dirty = false;
 	return 0;
+}
+
+static int question_save(struct handle *h, struct buf *out)
+{
+	const struct question_handle *qh = (const struct question_handle *)h;
+	int rc = buf_put_u8(out, (uint8_t)(qh->dirty | qh->answered << 1));
+
+	if (rc == 0)
+		rc = put_blob(out, qh->in.data, qh->in.len);
+	return rc ? rc : put_blob(out, qh->ask.out.data, qh->ask.out.len);
+}
+
+static int question_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct question_handle *qh = (struct question_handle *)h;
+	int rc = question_start(qh);
+	uint8_t flags = rd_u8(rd);
+
+	(void)err;
+	qh->dirty = flags & 1;
+	qh->answered = flags & 2;
+	if (rc == 0)
+		rc = get_blob(rd, &qh->in);
+	return rc ? rc : get_blob(rd, &qh->ask.out);
 }
 
 static void question_close(struct handle *h)
@@ -395,5 +481,7 @@ const struct file_ops question_ops = {
 	.flush = question_flush,
 	.truncate = question_truncate,
 	.close = question_close,
+	.save = question_save,
+	.load = question_load,
 	.stat = answer_stat,
 };

@@ -50,6 +50,8 @@ static int commit(struct stream_handle *sh, struct vx_err *err)
 {
 	struct batch_result res;
 
+	if (batch_count(sh->batch))
+		again_name(sh->h.fs, sh->batch);
 	return batch_count(sh->batch) ? batch_commit(sh->batch, &res, err) : 0;
 }
 
@@ -154,10 +156,29 @@ static void stream_close(struct handle *h)
 	batch_free(sh->batch);
 }
 
+static int stream_save(struct handle *h, struct buf *out)
+{
+	const struct stream_handle *sh = (const struct stream_handle *)h;
+	int rc = buf_put_le64(out, sh->line);
+
+	return rc ? rc : put_blob(out, sh->tail.data, sh->tail.len);
+}
+
+static int stream_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct stream_handle *sh = (struct stream_handle *)h;
+	int rc = stream_open(h, NULL, err);
+
+	sh->line = rd_le64(rd);
+	return rc ? rc : get_blob(rd, &sh->tail);
+}
+
 const struct file_ops stream_ops = {
 	.handle_size = sizeof(struct stream_handle),
 	.open = stream_open,
 	.write = stream_write,
 	.flush = stream_flush,
 	.close = stream_close,
+	.save = stream_save,
+	.load = stream_load,
 };

@@ -311,6 +311,23 @@ static int text_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	return size == 0 ? 0 : vx_err_set(err, -EINVAL, "this file cannot be cut");
 }
 
+static int text_save(struct handle *h, struct buf *out)
+{
+	const struct text_handle *t = (const struct text_handle *)h;
+	int rc = put_blob(out, t->text.data, t->text.len);
+
+	return rc ? rc : put_blob(out, t->in.data, t->in.len);
+}
+
+static int text_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct text_handle *t = (struct text_handle *)h;
+	int rc = get_blob(rd, &t->text);
+
+	(void)err;
+	return rc ? rc : get_blob(rd, &t->in);
+}
+
 static void text_close(struct handle *h)
 {
 	struct text_handle *t = (struct text_handle *)h;
@@ -327,5 +344,7 @@ const struct file_ops text_ops = {
 	.flush = text_flush,
 	.truncate = text_truncate,
 	.close = text_close,
+	.save = text_save,
+	.load = text_load,
 	.stat = text_stat,
 };

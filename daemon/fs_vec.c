@@ -203,6 +203,7 @@ static int commit(struct record_handle *rh, struct vx_err *err)
 		rec.id_len = rh->id_len;
 		rc = batch_put(rh->batch, &rec, err);
 	}
+	again_name(rh->h.fs, rh->batch);
 	if (rc == 0)
 		rc = batch_commit(rh->batch, &res, err);
 	buf_release(&aligned);
@@ -364,6 +365,56 @@ static int record_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	return 0;
 }
 
+enum { REC_F32 = 1, REC_FRESH = 2, REC_STARTED = 4, REC_DIRTY = 8 };
+
+static int record_save(struct handle *h, struct buf *out)
+{
+	const struct record_handle *rh = (const struct record_handle *)h;
+	int rc = buf_put_u8(
+		out, (uint8_t)((rh->f32 ? REC_F32 : 0) | (rh->fresh ? REC_FRESH : 0) |
+			       (rh->started ? REC_STARTED : 0) | (rh->dirty ? REC_DIRTY : 0)));
+
+	if (rc == 0)
+		rc = buf_put_le64(out, rh->committed);
+	if (rc == 0)
+		rc = put_blob(out, rh->id, rh->id_len);
+	if (rc == 0)
+		rc = put_blob(out, h->name, h->name ? strlen(h->name) : 0);
+	if (rc == 0)
+		rc = put_blob(out, rh->in.data, rh->in.len);
+	return rc ? rc : put_blob(out, rh->text.data, rh->text.len);
+}
+
+static int record_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
+{
+	struct record_handle *rh = (struct record_handle *)h;
+	struct buf b = BUF_INIT;
+	uint8_t flags = rd_u8(rd);
+
+	(void)err;
+	rh->f32 = flags & REC_F32;
+	rh->fresh = flags & REC_FRESH;
+	rh->started = flags & REC_STARTED;
+	rh->dirty = flags & REC_DIRTY;
+	rh->committed = (size_t)rd_le64(rd);
+	int rc = get_blob(rd, &b);
+	if (rc == 0 && b.len >= sizeof rh->id)
+		rc = -EUCLEAN;
+	if (rc == 0) {
+		rh->id_len = b.len;
+		memcpy(rh->id, b.data, b.len);
+		rc = get_blob(rd, &b);
+	}
+	if (rc == 0 && b.len && !(h->name = strndup((const char *)b.data, b.len)))
+		rc = -ENOMEM;
+	buf_release(&b);
+	if (rc == 0)
+		rc = get_blob(rd, &rh->in);
+	if (rc == 0)
+		rc = get_blob(rd, &rh->text);
+	return rc == 0 && rh->committed > rh->in.len ? -EUCLEAN : rc;
+}
+
 static void record_close(struct handle *h)
 {
 	struct record_handle *rh = (struct record_handle *)h;
@@ -382,11 +433,14 @@ const struct file_ops record_ops = {
 	.flush = record_flush,
 	.truncate = record_truncate,
 	.close = record_close,
+	.save = record_save,
+	.load = record_load,
 	.stat = record_stat,
 };
 
 /* --- unlink and rename ------------------------------------------------------------------------------------- */
-static int delete_record(struct coll *c, const char *id, size_t len, struct vx_err *err)
+static int delete_record(
+	struct fs *fs, struct coll *c, const char *id, size_t len, struct vx_err *err)
 {
 	struct batch_result res = {0};
 	struct batch *b;
@@ -395,6 +449,7 @@ static int delete_record(struct coll *c, const char *id, size_t len, struct vx_e
 	if (rc)
 		return rc;
 	rc = batch_delete(b, id, len, err);
+	again_name(fs, b);
 	if (rc == 0)
 		rc = batch_commit(b, &res, err);
 	batch_free(b);
@@ -407,6 +462,7 @@ static int unlink_staged(struct fs *fs, uint32_t cid, enum fs_kind kind, const c
 
 	if (!n)
 		return -ENOENT;
+	again_intend(fs, 0);
 	node_unlink(fs, n);
 	node_unpin(fs, n);
 	return 0;
@@ -426,15 +482,17 @@ int vec_unlink(struct fs *fs, const struct loc *dir, const char *name, struct vx
 	int rc = fs_coll(fs, dir->cid, &c, err);
 	if (rc)
 		return rc;
-	rc = delete_record(c, id, len, err);
+	rc = delete_record(fs, c, id, len, err);
 	coll_put(c);
+	/* Its writer may not have closed it yet, as the kernel tells of it: the name goes all the same. */
+	int rc2 = rc == 0 || rc == -ENOENT ? unlink_staged(fs, dir->cid, K_NEW, name) : 0;
 	if (rc == -ENOENT)
-		rc = unlink_staged(fs, dir->cid, K_NEW, name);
+		rc = rc2;
 	return rc;
 }
 
 /* Parses what was staged and puts it under the id of its final name. */
-static int commit_bytes(struct coll *c, bool f32, const char *id, size_t len,
+static int commit_bytes(struct fs *fs, struct coll *c, bool f32, const char *id, size_t len,
 	const struct buf *bytes, bool insert, struct vx_err *err)
 {
 	const struct codec_opts opts = {.dim = coll_dim(c), .id_optional = true};
@@ -461,6 +519,8 @@ static int commit_bytes(struct coll *c, bool f32, const char *id, size_t len,
 	if (rc == 0)
 		rc = insert ? batch_insert(b, &rec, err) : batch_put(b, &rec, err);
 	if (rc == 0)
+		again_name(fs, b);
+	if (rc == 0)
 		rc = batch_commit(b, &res, err);
 	if (rc == 0 && res.conflicts)
 		rc = vx_err_set(err, -EEXIST, "the record exists");
@@ -485,13 +545,15 @@ static int commit_staged(struct fs *fs, struct coll *c, struct node *n, const ch
 			node_unpin(fs, other);
 			return -EEXIST;
 		}
+		again_intend(fs, 0);
 		return node_rename(fs, n, to);
 	}
 	content_lock(n->content);
 	int rc = content_read(n->content, content_size(n->content), 0, &bytes);
 	content_unlock(n->content);
+	again_intend(fs, 0);
 	if (rc == 0)
-		rc = commit_bytes(c, is == 2, id, len, &bytes, noreplace, err);
+		rc = commit_bytes(fs, c, is == 2, id, len, &bytes, noreplace, err);
 	buf_release(&bytes);
 	if (rc == 0)
 		node_unlink(fs, n);
@@ -501,8 +563,8 @@ static int commit_staged(struct fs *fs, struct coll *c, struct node *n, const ch
 /* A record takes another id: written under the new one and deleted under the old one in one batch, which is
  * one log entry, so nobody sees both or neither.  Over several shards there is no such entry: EXDEV, and mv
  * copies and unlinks by itself. */
-static int rename_record(
-	struct coll *c, const char *from, const char *to, bool noreplace, struct vx_err *err)
+static int rename_record(struct fs *fs, struct coll *c, const char *from, const char *to,
+	bool noreplace, struct vx_err *err)
 {
 	char id[3 * VX_ID_MAX + 1], id2[3 * VX_ID_MAX + 1];
 	size_t len, len2;
@@ -540,8 +602,11 @@ static int rename_record(
 		rc = batch_put(b, &r.rec, err);
 	if (rc == 0)
 		rc = batch_delete(b, id, len, err);
-	if (rc == 0)
+	if (rc == 0) {
+		again_intend(fs, 0);
+		again_name(fs, b);
 		rc = batch_commit(b, &res, err);
+	}
 out:
 	batch_free(b);
 	coll_rec_release(&r);
@@ -556,12 +621,16 @@ int vec_rename(struct fs *fs, const struct loc *dir, const char *from, const cha
 
 	if (rc)
 		return rc;
+	char id[3 * VX_ID_MAX + 1];
+	size_t len;
 	struct node *n = node_find(fs, K_STAGED, dir->cid, from);
 	if (n) {
 		rc = commit_staged(fs, c, n, to, noreplace, err);
 		node_unpin(fs, n);
+	} else if (again_begun(fs, NULL) && fs_record_name(from, id, &len, NULL) == 0) {
+		rc = -ENOENT; /* a staging file that was taken */
 	} else {
-		rc = rename_record(c, from, to, noreplace, err);
+		rc = rename_record(fs, c, from, to, noreplace, err);
 	}
 	coll_put(c);
 	return rc;

@@ -1,9 +1,14 @@
 /* main.c - vecfsd: options, going to the background, starting the parts, stopping them.
  *
+ * Supervised (the default with -d and under systemd) this program is two processes: the supervisor, which
+ * holds the mount (supervise.h), and the worker, which is started by it with the same options written
+ * out, and does everything else.  What is said below of a daemon is true of the worker; pid file, log file and
+ * readiness are the supervisor's.
+ *
  * With -d a launcher forks before any thread exists and stays until the daemon says through a pipe that
  * it is ready (exit status 0) or has failed (its status), so that "vecfsd -d ... && echo ok" tells the
  * truth.  Under systemd readiness goes through sd_notify.  SIGTERM and SIGINT stop it in order: the
- * mount first, then the socket, then the database; SIGHUP is ignored.
+ * mount first, then the socket, then the database; SIGHUP replaces the worker, and is ignored without one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +33,7 @@
 #include "daemon/fs.h"
 #include "daemon/options.h"
 #include "daemon/sock.h"
+#include "daemon/supervise.h"
 #include "base/timeslice.h"
 
 #define CONFIG_DEFAULT "/etc/vecfs.conf"
@@ -44,14 +50,19 @@ struct daemon {
 	struct fs *fs;
 	int ready_fd; /* to the launcher, or -1 */
 	int signal_fd;
+	bool is_worker; /* of a supervisor, which handed over: */
+	struct worker_fds handed;
 };
 
 /* Where the one who started us reads: stderr, kept aside once that has become the log. */
 static int user_fd = STDERR_FILENO;
 
-static int fail(int code, const struct vx_err *err, int rc)
+static int fail(const struct daemon *d, int code, const struct vx_err *err, int rc)
 {
-	dprintf(user_fd, "vecfsd: %s\n", vx_err_msg(err, rc));
+	if (d->is_worker) /* whoever started the supervisor hears it from there */
+		worker_failed(&d->handed, vx_err_msg(err, rc));
+	else
+		dprintf(user_fd, "vecfsd: %s\n", vx_err_msg(err, rc));
 	return code;
 }
 
@@ -159,7 +170,8 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 		rc = db_open(&dbo, &d->db, err);
 	if (rc)
 		return rc;
-	rc = sock_start(d->db, (const char *)d->socket.data, &d->sock, err);
+	rc = sock_start_on(d->db, d->is_worker ? d->handed.listen : -1,
+		(const char *)d->socket.data, &d->sock, err);
 	if (rc || !d->mount)
 		return rc;
 	struct fs_opts fo = {
@@ -172,16 +184,19 @@ static int start_parts(struct daemon *d, struct vx_err *err)
 		.config_get = config_get,
 		.config_set = config_set,
 		.config_ctx = d,
+		.handed = d->is_worker,
+		.fuse_fd = d->handed.fuse,
+		.carry_fd = d->handed.carry,
 	};
 	return fs_start(d->db, d->mount, &fo, &d->fs, err);
 }
 
 /* The mount goes first: no new requests from there; then the tools; what both accepted is committed by
  * the time the database closes.  Requests that wait for room on a full disk would hold up the end. */
-static void stop_parts(struct daemon *d)
+static void stop_parts(struct daemon *d, bool goes_on)
 {
 	db_give_up(d->db);
-	fs_stop(d->fs);
+	fs_stop(d->fs, goes_on);
 	sock_stop(d->sock);
 	db_close(d->db);
 }
@@ -231,33 +246,15 @@ static int open_log(const struct options *o, bool background, struct vx_err *err
 	return 0;
 }
 
-static int serve(struct daemon *d)
+/* Ready: says so, and lets go of what holds a terminal, a directory or a pipe. */
+static void announce(struct daemon *d, const char *what)
 {
 	bool background = d->ready_fd >= 0;
-	struct vx_err err = VX_ERR_INIT;
-	int rc = open_log(d->o, background, &err);
 
-	/* Before a data directory is made for a mount that cannot be.  A dead mount is cleared later. */
-	if (rc == 0 && d->mount && access(d->mount, F_OK) < 0 && errno != ENOTCONN)
-		rc = vx_err_set(&err, -errno, "%s: %s", d->mount, strerror(errno));
-	if (rc == 0)
-		rc = start_parts(d, &err);
-	if (rc == 0)
-		rc = write_pid_file(d->pid_file, &err);
-	if (rc) {
-		int code = fail(
-			rc == -EBUSY || rc == -EADDRINUSE ? EXIT_REFUSED : EXIT_FAILED, &err, rc);
-		stop_parts(d);
-		report(d, (unsigned char)code);
-		return code;
-	}
 	if (chdir("/") < 0) /* keeps no file system busy */
 		log_warn("main", "cannot change to /: %s", strerror(errno));
-	log_info("main", "ready: %s%s%s, socket %s", d->data, d->mount ? " at " : "",
+	log_info("main", "%s: %s%s%s, socket %s", what, d->data, d->mount ? " at " : "",
 		d->mount ? d->mount : "", (const char *)d->socket.data);
-#ifdef HAVE_SYSTEMD
-	sd_notify(0, "READY=1");
-#endif
 	report(d, EXIT_OK);
 	if (user_fd != STDERR_FILENO)
 		close(user_fd);
@@ -271,6 +268,11 @@ static int serve(struct daemon *d)
 			close(null);
 		}
 	}
+}
+
+/* Waits for a reason to stop; true: somebody else takes over from here. */
+static bool wait_for_end(struct daemon *d)
+{
 	for (;;) {
 		struct pollfd p[2] = {{.fd = d->signal_fd, .events = POLLIN},
 			{.fd = d->fs ? fs_done_fd(d->fs) : -1, .events = POLLIN}};
@@ -280,20 +282,133 @@ static int serve(struct daemon *d)
 			continue;
 		if (p[1].revents) {
 			log_info("main", "%s was unmounted: stopping", d->mount);
-			break;
+			return false;
 		}
 		if (p[0].revents && read(d->signal_fd, &si, sizeof si) == (ssize_t)sizeof si) {
 			log_info("main", "%s: stopping", strsignal((int)si.ssi_signo));
-			break;
+			return si.ssi_signo == SIGHUP;
 		}
 	}
+}
+
+static int serve(struct daemon *d)
+{
+	struct vx_err err = VX_ERR_INIT;
+	int rc = d->is_worker ? 0 : open_log(d->o, d->ready_fd >= 0, &err);
+
+	/* Before a data directory is made for a mount that cannot be.  A dead mount is cleared later. */
+	if (rc == 0 && !d->is_worker && d->mount && access(d->mount, F_OK) < 0 && errno != ENOTCONN)
+		rc = vx_err_set(&err, -errno, "%s: %s", d->mount, strerror(errno));
+	if (rc == 0)
+		rc = start_parts(d, &err);
+	if (rc == 0 && !d->is_worker)
+		rc = write_pid_file(d->pid_file, &err);
+	if (rc) {
+		int code = fail(d, rc == -EBUSY || rc == -EADDRINUSE ? EXIT_REFUSED : EXIT_FAILED,
+			&err, rc);
+		stop_parts(d, false);
+		report(d, (unsigned char)code);
+		return code;
+	}
+	if (d->is_worker)
+		worker_ready(&d->handed, d->fs && fs_resends(d->fs));
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, "READY=1");
+#endif
+	announce(d, d->is_worker ? "serving" : "ready");
+	bool goes_on = wait_for_end(d);
 #ifdef HAVE_SYSTEMD
 	sd_notify(0, "STOPPING=1");
 #endif
-	stop_parts(d);
-	if (d->pid_file)
+	stop_parts(d, goes_on);
+	if (d->pid_file && !d->is_worker)
 		unlink(d->pid_file);
 	return EXIT_OK;
+}
+
+/* --- supervised ---------------------------------------------------------------------------- */
+static bool wants_supervisor(const struct daemon *d)
+{
+	const char *v = options_get(d->o, "supervise");
+
+	if (strcmp(v, "auto") == 0)
+		return options_bool(d->o, "daemonize") || getenv("NOTIFY_SOCKET");
+	return options_bool(d->o, "supervise");
+}
+
+static int on_ready(void *ctx)
+{
+	struct daemon *d = ctx;
+	struct vx_err err = VX_ERR_INIT;
+	int rc = write_pid_file(d->pid_file, &err);
+
+	if (rc) {
+		report(d, (unsigned char)fail(d, EXIT_FAILED, &err, rc));
+		return rc;
+	}
+	announce(d, "ready, supervised");
+	return 0;
+}
+
+/* The command line of the worker: every option that it looks at, as it is now; paths absolute.  It is never
+ * freed. */
+static char **worker_argv(struct daemon *d)
+{
+	static const char *const ours[] = {
+		"config", "daemonize", "supervise", "pid-file", "log-file", "socket"};
+	char **argv = calloc(n_vecfsd_options + 6, sizeof *argv);
+	char self[4096];
+	size_t n = 0;
+
+	ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+	if (!argv || len <= 0)
+		return NULL;
+	self[len] = 0;
+	argv[n++] = strdup(self);
+	for (size_t i = 0; i < n_vecfsd_options; i++) {
+		const char *name = vecfsd_options[i].name, *v = options_get(d->o, name);
+		bool skip = v[0] == 0;
+
+		for (size_t k = 0; k < VX_ARRAY_SIZE(ours); k++)
+			skip |= strcmp(name, ours[k]) == 0;
+		if (!skip && asprintf(&argv[n++], "--%s=%s", name, v) < 0)
+			return NULL;
+	}
+	if (asprintf(&argv[n++], "--socket=%s", (const char *)d->socket.data) < 0)
+		return NULL;
+	argv[n++] = strdup("--");
+	argv[n++] = strdup(d->data);
+	if (d->mount)
+		argv[n++] = strdup(d->mount);
+	return argv;
+}
+
+static int serve_supervised(struct daemon *d)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct supervise_opts so = {
+		.data = d->data,
+		.mount = d->mount,
+		.socket = (const char *)d->socket.data,
+		.allow_other = options_bool(d->o, "allow-other"),
+		.ready = on_ready,
+		.ctx = d,
+	};
+	int rc = open_log(d->o, d->ready_fd >= 0, &err);
+
+	if (rc == 0)
+		rc = check_not_in_vecfs(d->data, &err);
+	if (rc == 0 && !(so.argv = worker_argv(d)))
+		rc = -ENOMEM;
+	sock_make_parent(so.socket);
+	int code = rc ? EXIT_FAILED : supervise(&so, &err);
+	if (code) {
+		fail(d, code, &err, rc ? rc : -EIO);
+		report(d, (unsigned char)code);
+	}
+	if (d->pid_file && code == 0)
+		unlink(d->pid_file);
+	return code;
 }
 
 /* Every open slice has a few descriptors; the soft limit is for programs that use select(2). */
@@ -345,7 +460,9 @@ static int configure(struct daemon *d, int argc, char **argv, bool *ret_stop, st
 	if (rc || *ret_stop)
 		return rc;
 	const char *conf = options_get(d->o, "config");
-	if (conf[0] || access(CONFIG_DEFAULT, R_OK) == 0)
+	if (d->is_worker) /* our options are the whole of it, our paths are absolute */
+		rc = 0;
+	else if (conf[0] || access(CONFIG_DEFAULT, R_OK) == 0)
 		rc = options_parse_file(d->o, conf[0] ? conf : CONFIG_DEFAULT, err);
 	if (rc)
 		return rc;
@@ -360,8 +477,9 @@ static int configure(struct daemon *d, int argc, char **argv, bool *ret_stop, st
 	if (getenv("VECFS_LOG") && log_configure(getenv("VECFS_LOG")))
 		return vx_err_set(err, -EINVAL, "VECFS_LOG: '%s' is not LEVEL or MODULE=LEVEL",
 			getenv("VECFS_LOG"));
-	d->data = absolute(args[0]);
-	d->mount = no_mount ? NULL : absolute(args[1]);
+	/* A worker that looked at its mount would wait for itself. */
+	d->data = d->is_worker ? strdup(args[0]) : absolute(args[0]);
+	d->mount = no_mount ? NULL : d->is_worker ? strdup(args[1]) : absolute(args[1]);
 	if (!d->data || (!no_mount && !d->mount))
 		return -ENOMEM;
 	const char *pid_file = options_get(d->o, "pid-file");
@@ -371,7 +489,7 @@ static int configure(struct daemon *d, int argc, char **argv, bool *ret_stop, st
 	const char *sock = options_get(d->o, "socket"), *env = getenv("VECFS_SOCKET");
 	if (!sock[0] && env)
 		sock = env; /* where the tools will look */
-	char *abs = sock[0] ? absolute(sock) : NULL;
+	char *abs = !sock[0] ? NULL : d->is_worker ? strdup(sock) : absolute(sock);
 	rc = abs       ? buf_append(&d->socket, abs, strlen(abs))
 	     : sock[0] ? -ENOMEM
 		       : sock_default_path(&d->socket);
@@ -383,42 +501,49 @@ int main(int argc, char **argv)
 {
 	struct daemon d = {.ready_fd = -1, .signal_fd = -1};
 	struct vx_err err = VX_ERR_INIT;
-	bool stop = false;
+	bool stop = false, supervised = false;
 	sigset_t set;
 	int code;
 
+	d.is_worker = worker_handed(&d.handed);
 	d.o = options_new();
 	int rc = d.o ? configure(&d, argc, argv, &stop, &err) : -ENOMEM;
 	if (rc) {
-		code = fail(EXIT_USAGE, &err, rc);
+		code = fail(&d, EXIT_USAGE, &err, rc);
 		goto out;
 	}
 	if (stop) {
 		code = EXIT_OK;
 		goto out;
 	}
-	if (options_bool(d.o, "daemonize"))
+	supervised = !d.is_worker && wants_supervisor(&d);
+	if (options_bool(d.o, "daemonize") && !d.is_worker)
 		rc = launch(&d.ready_fd, &err);
 	/* Blocked before any thread starts, so that every thread inherits it. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	if (supervised)
+		sigaddset(&set, SIGCHLD);
 	if (rc == 0 && sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		rc = -errno;
-	sigdelset(&set, SIGHUP);
+	if (!d.is_worker)
+		sigdelset(&set, SIGHUP);
 	signal(SIGPIPE, SIG_IGN);
-	d.signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	if (rc == 0 && d.signal_fd < 0)
-		rc = -errno;
+	if (!supervised) {
+		d.signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+		if (rc == 0 && d.signal_fd < 0)
+			rc = -errno;
+	}
 	if (rc) {
-		code = fail(EXIT_FAILED, &err, rc);
+		code = fail(&d, EXIT_FAILED, &err, rc);
 		report(&d, (unsigned char)code);
 		goto out;
 	}
 	umask(022);
 	raise_limits();
-	code = serve(&d);
+	code = supervised ? serve_supervised(&d) : serve(&d);
 out:
 	if (d.signal_fd >= 0)
 		close(d.signal_fd);

@@ -16,6 +16,9 @@ const struct opt_def vecfsd_options[] = {
 		"read options from FILE (default /etc/vecfs.conf when it exists)"},
 	{"daemonize", 'd', OPT_BOOL, "no", 0, 0, NULL, NULL, false, true,
 		"go to the background once ready"},
+	{"supervise", 0, OPT_BOOL, "auto", 0, 0, NULL, NULL, false, false,
+		"hold the mount in a process of its own and restart the daemon should it die "
+		"(default with -d and under systemd)"},
 	{"no-mount", 0, OPT_BOOL, "no", 0, 0, NULL, NULL, false, false,
 		"serve the socket alone; MOUNT is not given"},
 	{"socket", 's', OPT_STRING, "", 0, 0, NULL, "PATH", false, false,

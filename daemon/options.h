@@ -53,7 +53,7 @@ int options_parse_file(struct options *o, const char *path, struct vx_err *err);
 
 /* Text of an option; valid until it is set again.  Asserts that it exists. */
 const char *options_get(const struct options *o, const char *name);
-bool options_bool(const struct options *o, const char *name);
+bool options_bool(const struct options *o, const char *name);   /* neither yes nor no: false */
 int64_t options_int(const struct options *o, const char *name); /* sizes in bytes */
 
 /* Thread-safe copy of one value into 'out'; -ENOENT. */

@@ -166,12 +166,12 @@ static void remove_name(struct sock *s)
 {
 	struct stat st;
 
-	if (lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+	if (s->ino && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
 		(void)unlink(s->path);
 }
 
 /* /run/vecfs does not exist before the first daemon of a boot. */
-static void make_parent(const char *path)
+void sock_make_parent(const char *path)
 {
 	char *dir = strdup(path), *slash = dir ? strrchr(dir, '/') : NULL;
 
@@ -188,6 +188,12 @@ int sock_default_path(struct buf *ret)
 }
 
 int sock_start(struct db *db, const char *path, struct sock **ret, struct vx_err *err)
+{
+	return sock_start_on(db, -1, path, ret, err);
+}
+
+int sock_start_on(
+	struct db *db, int listen_fd, const char *path, struct sock **ret, struct vx_err *err)
 {
 	struct buf place = BUF_INIT;
 	struct sock *s = calloc(1, sizeof *s);
@@ -214,14 +220,20 @@ int sock_start(struct db *db, const char *path, struct sock **ret, struct vx_err
 		rc = s->path ? -errno : -ENOMEM;
 		goto out;
 	}
-	make_parent(path);
-	rc = rpc_unix_listen(path, &s->listen_fd, err);
-	if (rc)
-		goto out;
-	remember_name(s);
+	if (listen_fd < 0) {
+		sock_make_parent(path);
+		rc = rpc_unix_listen(path, &s->listen_fd, err);
+		if (rc)
+			goto out;
+		remember_name(s);
+	} else {
+		s->listen_fd = listen_fd;
+	}
 	rc = -pthread_create(&s->thread, NULL, accept_thread, s);
 	if (rc) {
 		remove_name(s);
+		if (listen_fd >= 0)
+			s->listen_fd = -1; /* still the caller's */
 		goto out;
 	}
 	log_info("socket", "listening on %s", s->path);

@@ -26,10 +26,18 @@ struct sock;
 VX_MUST_CHECK
 int sock_default_path(struct buf *ret);
 
+/* Makes the last directory of 'path'. */
+void sock_make_parent(const char *path);
+
 /* 'db' is borrowed until sock_stop.  'path' NULL: rpc_default_socket().  A missing last directory of 'path' is made (0755).  A stale
  * socket is replaced.  -EADDRINUSE: a live daemon has it; -EEXIST: a file that is no socket. */
 VX_MUST_CHECK
 int sock_start(struct db *db, const char *path, struct sock **ret, struct vx_err *err);
+/* The same on a socket that listens already at 'path'; takes the descriptor on 0.  The name stays when
+ * it is stopped. */
+VX_MUST_CHECK
+int sock_start_on(
+	struct db *db, int listen_fd, const char *path, struct sock **ret, struct vx_err *err);
 
 /* No new connections; requests that were read are answered; then every connection is closed and the
  * socket's name removed.  A peer that does not take its answers is cut off after 5 s.  NULL is

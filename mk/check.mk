@@ -6,10 +6,11 @@
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60
 CRASH_CYCLES ?= 500
+KILLS ?= 1000
 
 CHECK_STORE := base wal raft sim store cluster
 CHECK_SEARCH := simd index hnsw query
-CHECK_MOUNT := daemon mount limits
+CHECK_MOUNT := daemon mount limits supervise
 # What nobody claimed goes with the tools, so that no test can be forgotten.
 CHECK_TOOLS := cli $(filter-out $(CHECK_STORE) $(CHECK_SEARCH) $(CHECK_MOUNT) cli,$(CHECK_MODULES))
 
@@ -78,6 +79,14 @@ check-sanitize: ## that without shortcuts, and the mount and the tools against a
 
 check-crash: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## kill -9 under load, CRASH_CYCLES times: nothing acknowledged is lost
 	$(Q)env $(TEST_ENV) CRASH_CYCLES=$(CRASH_CYCLES) tests/crash/run.sh $(CRASH_CYCLES)
+
+.PHONY: check-supervise check-supervise-plants
+check-supervise: all ## the supervised daemon is killed KILLS times under programs that must not notice
+	$(Q)env $(TEST_ENV) tests/supervise/storm.py $(KILLS)
+check-supervise-plants: all ## bugs planted in what survives a death are found
+	$(Q)env $(TEST_ENV) COMPILE='$(CC) $(ALL_CFLAGS)' LINK='$(CC) $(ALL_LDFLAGS)' \
+		OBJS='$(DAEMON_OBJS)' LIBS='$(LIB) $(DAEMON_LIBS) $(ALL_LIBS)' \
+		tests/supervise/plants.sh $(OUT)/daemon
 
 fuzz: ## every fuzzer for FUZZ_SECONDS (60)
 	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-long FUZZ_SECONDS=$(FUZZ_SECONDS)

@@ -43,6 +43,7 @@ enum lock_rank {
 	LOCK_NODE = 100,      /* index: one node's links */
 	LOCK_QUEUE = 110,     /* any queue between threads; nothing is locked inside */
 	LOCK_LEAF = 120,      /* statistics, pools */
+	LOCK_SLOTS = 130,     /* daemon: free slots of the carried region */
 };
 
 struct VX_CAPABILITY("mutex") vx_mutex {

@@ -194,6 +194,8 @@ int coll_lookup(struct coll *c, const char *id, size_t len, struct coll_rec *ret
 struct coll_scan;
 VX_MUST_CHECK
 int coll_scan_open(struct coll *c, unsigned what, struct coll_scan **ret, struct vx_err *err);
+/* Goes on behind the record of this handle (0: from the start), as if it had been the last one. */
+void coll_scan_seek(struct coll_scan *sc, uint64_t handle);
 /* Next record; borrowed until the next call.  -ENOENT at the end.  A record whose vector is damaged stops
  * nothing: all others come, and then -EUCLEAN in place of -ENOENT, with how many and the first of them. */
 VX_MUST_CHECK

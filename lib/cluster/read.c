@@ -170,6 +170,19 @@ int coll_scan_open(struct coll *c, unsigned what, struct coll_scan **ret, struct
 	return 0;
 }
 
+void coll_scan_seek(struct coll_scan *s, uint64_t handle)
+{
+	uint32_t shard = (uint32_t)(handle >> HANDLE_SHARD_SHIFT);
+
+	s->at = 0;
+	s->after = 0;
+	if (handle == 0)
+		return;
+	while (s->at < s->n && s->part[s->at].shard != shard)
+		s->at++;
+	s->after = handle & HANDLE_ROWID_MASK;
+}
+
 int coll_scan_next(struct coll_scan *s, const struct coll_rec **ret, struct vx_err *err)
 {
 	while (s->at < s->n) {

@@ -79,6 +79,14 @@ size_t codec_pending(const struct codec_reader *r);
 /* Records (row formats: rows) delivered or found bad so far. */
 uint64_t codec_count(const struct codec_reader *r);
 
+/* What a reader knows after what it was fed: appended to 'out', and put into a reader that is new and of the
+ * same format and options, which then goes on where the other one was.  Integers are the machine's own: for
+ * another process, not for a disk.  -EUCLEAN: not what codec_reader_save wrote. */
+VX_MUST_CHECK
+int codec_reader_save(const struct codec_reader *r, struct buf *out);
+VX_MUST_CHECK
+int codec_reader_load(struct codec_reader *r, struct bytes_reader *rd);
+
 /* --- one record of text ----------------------------------------------------- */
 /* Whether 'p' is one JSON value (RFC 8259, at most 512 brackets deep), a beginning of one, or neither:
  * 1 complete, with white space alone behind it; 0 more is needed; -EINVAL no continuation makes it a

@@ -167,3 +167,43 @@ int codec_finish(struct codec_reader *r, struct vx_err *err)
 	r->failed = rc;
 	return rc;
 }
+
+int codec_reader_save(const struct codec_reader *r, struct buf *out)
+{
+	int rc = buf_put_le64(out, r->count);
+
+	if (rc == 0)
+		rc = buf_put_le64(out, r->line);
+	if (rc == 0)
+		rc = buf_put_le64(out, r->rows);
+	if (rc == 0)
+		rc = buf_put_le32(out, r->opts.dim);
+	if (rc == 0)
+		rc = buf_put_le32(out, r->row_dim);
+	if (rc == 0)
+		rc = buf_put_le32(out, (uint32_t)-r->failed);
+	if (rc == 0)
+		rc = buf_put_u8(out, r->header_done);
+	if (rc == 0)
+		rc = buf_put_u8(out, (uint8_t)r->element);
+	if (rc == 0)
+		rc = buf_put_le64(out, r->pending.len);
+	return rc || r->pending.len == 0 ? rc : buf_append(out, r->pending.data, r->pending.len);
+}
+
+int codec_reader_load(struct codec_reader *r, struct bytes_reader *rd)
+{
+	r->count = rd_le64(rd);
+	r->line = rd_le64(rd);
+	r->rows = rd_le64(rd);
+	r->opts.dim = rd_le32(rd);
+	r->row_dim = rd_le32(rd);
+	r->failed = -(int)rd_le32(rd);
+	r->header_done = rd_u8(rd);
+	r->element = (enum element)rd_u8(rd);
+	uint64_t n = rd_le64(rd);
+	if (rd->bad || n > rd->left || r->row_dim > VX_DIM_MAX)
+		return -EUCLEAN;
+	r->pending.len = 0;
+	return n ? buf_append(&r->pending, rd_bytes(rd, (size_t)n), (size_t)n) : 0;
+}

@@ -25,7 +25,8 @@ need_fuse() {
 start_daemon() {
 	mkdir -p "$1"
 	mkdir -p "$2" 2>/dev/null || true # a dead mount may be there, which is the daemon's to clear
-	"$VECFS_BIN/vecfsd" --shards "$VECFS_TEST_SHARDS" --socket "$1.sock" "$1" "$2" \
+	# shellcheck disable=SC2086
+	"$VECFS_BIN/vecfsd" ${VECFS_TEST_ARGS:-} --shards "$VECFS_TEST_SHARDS" --socket "$1.sock" "$1" "$2" \
 		>>"$1.log" 2>&1 3>&- 4>&- &
 	echo $! >"$1.pid"
 	for _ in $(seq 1 300); do

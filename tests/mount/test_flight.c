@@ -53,6 +53,13 @@ void batch_reset(struct batch *b)
 	b->count = 0;
 }
 
+void batch_name(struct batch *b, uint64_t origin, uint64_t seq)
+{
+	(void)b;
+	(void)origin;
+	(void)seq;
+}
+
 size_t batch_count(const struct batch *b)
 {
 	return b->count;
