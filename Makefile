@@ -108,11 +108,18 @@ $(CLI_PROGS:%=$(BIN)/%): $(BIN)/%: $(OUT)/cli/%.o $(CLI_COMMON_OBJS) $(LIB)
 # written in a prerequisite would be taken for the rule's own.)
 test_common = $(patsubst %.c,$(OUT)/%.o,$(TEST_COMMON_$(firstword $(subst /, ,$(1)))))
 module_bins = $(filter $(OUT)/tests/$(1)/%,$(TEST_BINS))
+# What test_oom is linked with: the library's own allocations go through tests/wal/oom.c.
+OOM_LIB := $(OUT)/libvecfs-oom.a
+OOM_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup asprintf
+$(OOM_LIB): $(LIB)
+	$(call say,OBJCOPY,$@)
+	$(Q)objcopy $(foreach c,$(OOM_CALLS),--redefine-sym $(c)=oom_$(c)) $< $@
+lib_of = $(if $(filter test_oom,$(notdir $(1))),$(OOM_LIB),$(LIB))
 .SECONDEXPANSION:
-$(TEST_BINS): $(OUT)/tests/%: $(OUT)/tests/%.o $$(call test_common,$$*) $(LIB)
+$(TEST_BINS): $(OUT)/tests/%: $(OUT)/tests/%.o $$(call test_common,$$*) $$(call lib_of,$$*)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) -lcmocka $(ALL_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call lib_of,$@) -lcmocka $(ALL_LIBS)
 
 # check-MODULE: the C tests of one module.
 CHECK_MODULES := $(sort $(foreach t,$(TESTS),$(firstword $(subst /, ,$(t)))))

@@ -56,6 +56,8 @@ static int map_sqlite(int rc)
 		return -EUCLEAN;
 	case SQLITE_READONLY:
 		return -EROFS;
+	case SQLITE_IOERR:
+		return rc == SQLITE_IOERR_NOMEM || rc == SQLITE_IOERR_SHMMAP ? -ENOMEM : -EIO;
 	default:
 		return -EIO;
 	}
@@ -336,8 +338,11 @@ int catalog_open(struct db *db, struct vx_err *err)
 		rc = map_sqlite(sqlite3_open_v2(path, &cat->sq,
 			SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
 			PAGESUM_VFS));
-	if (rc == 0) /* a mark holds the writer's lock while it copies SQLite's log back */
+	if (rc == 0) {
+		(void)sqlite3_extended_result_codes(cat->sq, 1); /* of map_sqlite */
+		/* A mark holds the writer's lock while it copies SQLite's log back. */
 		sqlite3_busy_timeout(cat->sq, BUSY_MS);
+	}
 	if (rc == 0)
 		rc = map_sqlite(pagesum_reserve(cat->sq));
 	if (rc == 0)

@@ -18,8 +18,13 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/log.h"
+
+/* How long a start waits for memory. */
+#define MEMORY_TRIES             100u
+#define MEMORY_WAIT_US           10000u
 
 #define DEFAULT_MARK_BYTES       (16u << 20)
 #define DEFAULT_MARK_INTERVAL_MS 30000u
@@ -278,7 +283,12 @@ int repl_core_start(struct repl_core_group *g, struct vx_err *err)
 		return vx_err_set(err, repl_errno_from_raft(rv), "group %u does not start: %s",
 			g->opts.group, raft_errmsg(&g->raft));
 	}
-	if (!repl_guard_begin_term(g) || !repl_guard_put_configuration_right(g)) {
+	/* Both may be done again, and there is no way back to a group that was not started. */
+	unsigned tries = 0;
+	while ((!repl_guard_begin_term(g) || !repl_guard_put_configuration_right(g)) &&
+		++tries < MEMORY_TRIES)
+		usleep(MEMORY_WAIT_US);
+	if (tries == MEMORY_TRIES) {
 		repl_core_fatal(g, -ENOMEM, "no memory for a term");
 		return vx_err_set(err, -ENOMEM, "group %u: no memory", g->opts.group);
 	}

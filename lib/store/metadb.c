@@ -128,6 +128,7 @@ int metadb_err(struct metadb *db, int rc, struct vx_err *err)
 
 int metadb_get(struct metadb *db, enum metadb_stmt which, sqlite3_stmt **ret)
 {
+	*ret = NULL; /* which sqlite3_reset takes, too */
 	if (VX_UNLIKELY(!db->st[which])) {
 		int rc = sqlite3_prepare_v3(db->c, stmt_sql[which], -1, SQLITE_PREPARE_PERSISTENT,
 			&db->st[which], NULL);
