@@ -136,9 +136,10 @@ int hnsw_search(struct index *ix, const struct index_query *q, struct scratch *s
 
 /* --- link.c ------------------------------------------------------------------ */
 bool hnsw_insert(struct index *ix, struct scratch *sc, uint32_t slot);
-/* Algorithm 4: of n candidates, nearest first, at most m for a row; their indexes go to 'chosen'. */
+/* Algorithm 4: of n candidates, the first 'kept' without asking and the others nearest first, at most m for a
+ * row; their indexes go to 'chosen'. */
 uint32_t hnsw_select(struct index *ix, struct scratch *sc, const struct cand *cands, uint32_t n,
-	uint32_t m, uint32_t *chosen);
+	uint32_t kept, uint32_t m, uint32_t *chosen);
 
 /* --- remap.c ----------------------------------------------------------------- */
 int hnsw_order(

@@ -60,7 +60,7 @@ static void fetch(const struct codes *c, uint32_t slot)
  * at most m such that each is nearer to the base than to any chosen before, with the slack of
  * Subramanya et al., "DiskANN", 2019 (alpha).  Fills 'chosen' with the candidates' indexes. */
 uint32_t hnsw_select(struct index *ix, struct scratch *sc, const struct cand *cands, uint32_t n,
-	uint32_t m, uint32_t *chosen)
+	uint32_t kept, uint32_t m, uint32_t *chosen)
 {
 	const float slack = select_slack(ix);
 	uint32_t slots[HNSW_ROW_MAX], count = 0;
@@ -69,12 +69,12 @@ uint32_t hnsw_select(struct index *ix, struct scratch *sc, const struct cand *ca
 	for (uint32_t i = 0; i < n && i < SELECT_AHEAD; i++)
 		fetch(&ix->codes, cands[i].slot);
 	for (uint32_t i = 0; i < n && count < m; i++) {
-		bool good = true;
+		bool good = true, keep = i < kept;
 		if (i + SELECT_AHEAD < n)
 			fetch(&ix->codes, cands[i + SELECT_AHEAD].slot);
-		if (count > 0 && !probe_from_code(&ix->codes, cands[i].slot, &sc->pair))
+		if (!keep && count > 0 && !probe_from_code(&ix->codes, cands[i].slot, &sc->pair))
 			continue;
-		for (uint32_t j = 0; j < count && good; j += SELECT_BATCH) {
+		for (uint32_t j = 0; !keep && j < count && good; j += SELECT_BATCH) {
 			uint32_t b = VX_MIN(count - j, SELECT_BATCH);
 			probe_distances(
 				&ix->codes, &sc->pair, slots + j, b, sc->rows, sc->dots, dist);
@@ -139,7 +139,7 @@ static void reselect_row(struct index *ix, struct scratch *sc, uint32_t *row, ui
 		sc->work[j] = (struct cand){.d = sc->dist[i], .slot = sc->ids[i]};
 		order[j] = ids[i];
 	}
-	n = hnsw_select(ix, sc, sc->work, n, cap - cap / SELECT_SPARE, chosen);
+	n = hnsw_select(ix, sc, sc->work, n, 0, cap - cap / SELECT_SPARE, chosen);
 	for (uint32_t i = 0; i < cap; i++)
 		link_set(row, i, i < n ? order[chosen[i]] + 1 : 0);
 }
@@ -227,7 +227,7 @@ static void choose_row(
 		sc->work[i].slot = slot_of(h, level, sc->pool[i].slot);
 	}
 	uint32_t cap = level == 0 ? h->m0 : h->m;
-	uint32_t m = hnsw_select(ix, sc, sc->work, n, cap, chosen);
+	uint32_t m = hnsw_select(ix, sc, sc->work, n, 0, cap, chosen);
 	for (uint32_t i = 0; i < m; i++)
 		link_set(row, i, sc->pool[chosen[i]].slot + 1);
 }

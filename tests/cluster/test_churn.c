@@ -16,7 +16,7 @@
 
 #define K           10u
 #define SHORT_N     12000u
-#define SHORT_DIM   24u
+#define SHORT_DIM   64u /* few enough dimensions would leave the precision of walks to luck */
 #define SHORT_ASKED 1000u
 #define CLUSTERS    150u
 
