@@ -8,6 +8,7 @@
 #include "fakedisk.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,8 +50,9 @@ struct fakedisk {
 	struct change changes[CHANGES_MAX];
 	unsigned n_changes;
 	struct file *handle[HANDLES_MAX];
-	uint64_t rng, calls, limit;
-	uint64_t fail_at; /* value of 'calls' at which to fail; 0: never */
+	uint64_t rng, calls;
+	_Atomic uint64_t limit; /* set while writers write */
+	uint64_t fail_at;       /* value of 'calls' at which to fail; 0: never */
 	int fail_err;
 };
 
@@ -190,7 +192,7 @@ static int room(struct fakedisk *k, const struct file *f, size_t size)
 		return 0;
 	for (unsigned i = 0; i < k->live.n; i++)
 		used += k->live.v[i].file->size;
-	return used + size - f->size > k->limit ? -ENOSPC : 0;
+	return used + size - f->size > atomic_load(&k->limit) ? -ENOSPC : 0;
 }
 
 static struct file *file_new(void)
@@ -438,7 +440,7 @@ struct disk *fakedisk_new(void)
 	if (!k)
 		return NULL;
 	k->d.ops = &fakedisk_ops;
-	k->limit = UINT64_MAX;
+	atomic_init(&k->limit, UINT64_MAX);
 	return &k->d;
 }
 
@@ -540,7 +542,7 @@ uint64_t fakedisk_calls(const struct disk *d)
 
 void fakedisk_limit(struct disk *d, uint64_t bytes)
 {
-	fd_of(d)->limit = bytes;
+	atomic_store(&fd_of(d)->limit, bytes);
 }
 
 uint64_t fakedisk_used(const struct disk *d)
