@@ -547,6 +547,10 @@ VX_MUST_CHECK
 int keep_stat(struct fs *fs, enum keep_area a, uint32_t cid, const char *name, struct stat *ret);
 VX_MUST_CHECK
 int keep_unlink(struct fs *fs, enum keep_area a, uint32_t cid, const char *name);
+/* -EEXIST with 'noreplace'. */
+VX_MUST_CHECK
+int keep_rename(struct fs *fs, enum keep_area a, uint32_t cid, const char *from, const char *to,
+	bool noreplace);
 /* The names, NUL-ended one after another. */
 VX_MUST_CHECK
 int keep_names(struct fs *fs, enum keep_area a, uint32_t cid, struct buf *out);
@@ -594,9 +598,18 @@ int ask_strip_opt(const char *name, size_t *len, struct ask_opts *opts, struct v
 /* A name in the collection's directory: "query", "query.ids", "query,k=5"; -ENOENT when it is none. */
 VX_MUST_CHECK
 int query_parse_name(const char *name, struct ask_opts *ret, struct vx_err *err);
+/* q/FROM becomes q/TO.  A suffix is a form of the answer and no part of the question's name. */
+VX_MUST_CHECK
+int question_rename(struct fs *fs, const struct loc *dir, const char *from, const char *to,
+	bool noreplace, struct vx_err *err);
+/* Whether a question may have this name; *ret_len is its length without the form of the answer. */
+VX_MUST_CHECK
+int question_check_name(
+	const char *name, size_t *ret_len, enum answer_format *ret_format, struct vx_err *err);
 
 #define ASK_BYTES_MAX (64u << 20) /* answers that wait to be read */
 #define Q_BYTES_MAX   (1u << 20)  /* a named question */
+#define Q_NAME_MAX    200u
 
 /* A length and so many bytes, of what is carried over. */
 VX_MUST_CHECK

@@ -297,6 +297,21 @@ int keep_unlink(struct fs *fs, enum keep_area a, uint32_t cid, const char *name)
 	return rc;
 }
 
+/* Syncs the directory, as every change of a question does: it is somebody's input. */
+int keep_rename(struct fs *fs, enum keep_area a, uint32_t cid, const char *from, const char *to,
+	bool noreplace)
+{
+	int dir = open_dir(fs, a, cid, false), rc;
+
+	if (dir < 0)
+		return dir;
+	rc = renameat2(dir, from, dir, to, noreplace ? RENAME_NOREPLACE : 0) < 0 ? -errno : 0;
+	if (rc == 0 && fsync(dir) < 0)
+		rc = -errno;
+	close(dir);
+	return rc;
+}
+
 int keep_names(struct fs *fs, enum keep_area a, uint32_t cid, struct buf *out)
 {
 	struct kept *list = NULL;

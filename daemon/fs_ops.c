@@ -443,13 +443,9 @@ static int create_node(
 		break;
 	case K_QDIR:
 		ret->kind = K_QUESTION;
-		if (strlen(name) > 200)
-			return vx_err_set(
-				err, -ENAMETOOLONG, "a question's name has at most 200 bytes");
-		spec.ask.format = answer_format_of(name, &spec.stem_len);
-		if (!spec.stem_len || name[0] == '.')
-			return vx_err_set(
-				err, -EINVAL, "a question's name does not start with '.'");
+		rc = question_check_name(name, &spec.stem_len, &spec.ask.format, err);
+		if (rc)
+			return rc;
 		break;
 	case K_NEARDIR:
 		return vx_err_set(err, -ENOENT, "no record of this id");
@@ -512,6 +508,12 @@ static int own_slice(struct slice *s)
 	return rc;
 }
 
+/* Of an open file of a collection that was dropped meanwhile: no name was looked for that could be missing. */
+static int stale_if_dropped(const struct handle *h, int rc)
+{
+	return rc == -ENOENT && h->c && coll_gone(h->c) ? -ESTALE : rc;
+}
+
 static void op_read(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -530,7 +532,7 @@ static void op_read(
 	vx_lock(&h->lock);
 	h->err_line = 0;
 	if (h->ops->read)
-		rc = h->ops->read(h, req, size, (uint64_t)off, &s, &err);
+		rc = stale_if_dropped(h, h->ops->read(h, req, size, (uint64_t)off, &s, &err));
 	if (rc == 0)
 		rc = own_slice(&s);
 	handle_changed(h);
@@ -568,7 +570,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size,
 	vx_lock(&h->lock);
 	h->err_line = 0;
 	if (h->ops->write)
-		rc = h->ops->write(h, req, p, size, (uint64_t)off, &n, &err);
+		rc = stale_if_dropped(h, h->ops->write(h, req, p, size, (uint64_t)off, &n, &err));
 	handle_done(h, rc, n);
 	line = h->err_line;
 	vx_unlock(&h->lock);
@@ -599,7 +601,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	vx_lock(&h->lock);
 	h->err_line = 0;
 	if (h->ops->flush) {
-		rc = h->ops->flush(h, req, &err);
+		rc = stale_if_dropped(h, h->ops->flush(h, req, &err));
 		handle_done(h, rc, 0);
 	}
 	line = h->err_line;
@@ -812,6 +814,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		rc = rename_errno(vec_rename(fs, &dir, name, newname, flags & 1, &err));
 	else if (dir.kind == K_INBOX)
 		rc = rename_errno(inbox_rename(fs, &dir, name, newname, req, &line, &err));
+	else if (dir.kind == K_QDIR)
+		rc = rename_errno(question_rename(fs, &dir, name, newname, flags & 1, &err));
 	else
 		rc = vx_err_set(&err, -EPERM, "nothing can be renamed here");
 	if (rc == -ENOENT && again)

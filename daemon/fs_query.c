@@ -473,6 +473,37 @@ static void question_close(struct handle *h)
 	buf_release(&qh->in);
 }
 
+int question_check_name(
+	const char *name, size_t *ret_len, enum answer_format *ret_format, struct vx_err *err)
+{
+	if (strlen(name) > Q_NAME_MAX)
+		return vx_err_set(
+			err, -ENAMETOOLONG, "a question's name has at most %u bytes", Q_NAME_MAX);
+	*ret_format = answer_format_of(name, ret_len);
+	if (!*ret_len || name[0] == '.')
+		return vx_err_set(err, -EINVAL, "a question's name does not start with '.'");
+	return 0;
+}
+
+int question_rename(struct fs *fs, const struct loc *dir, const char *from, const char *to,
+	bool noreplace, struct vx_err *err)
+{
+	char stem[256], stem2[256];
+	size_t len = strlen(from), len2;
+	enum answer_format format;
+	int rc = len > 255 ? -ENAMETOOLONG : question_check_name(to, &len2, &format, err);
+
+	if (rc)
+		return rc;
+	answer_format_of(from, &len);
+	memcpy(stem, from, len);
+	stem[len] = 0;
+	memcpy(stem2, to, len2);
+	stem2[len2] = 0;
+	again_intend(fs, 0);
+	return keep_rename(fs, KEEP_Q, dir->cid, stem, stem2, noreplace);
+}
+
 const struct file_ops question_ops = {
 	.handle_size = sizeof(struct question_handle),
 	.open = question_open,

@@ -245,6 +245,9 @@ static int lookup_stream(
 int fs_lookup(
 	struct fs *fs, const struct loc *dir, const char *name, struct loc *ret, struct vx_err *err)
 {
+	/* As statfs says; near/ takes an id and options behind it. */
+	if (dir->kind != K_NEARDIR && strlen(name) > 255)
+		return vx_err_set(err, -ENAMETOOLONG, "a name has at most 255 bytes");
 	/* Fixed names first; they cannot be collections (".vecfs") or ids (other directories). */
 	for (int k = K_DOT; k < K_JSON; k++) {
 		const struct kind_info *ki = &fs_kinds[k];

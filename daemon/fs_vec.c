@@ -31,6 +31,7 @@ struct record_handle {
 	bool started;     /* 'in' is in use */
 	bool dirty;       /* 'in' has what is not committed */
 	size_t committed; /* bytes of 'in' that are */
+	int refused;      /* why 'in' was thrown away last; 0: it was not, or something new began */
 	struct codec_arena *arena;
 	struct batch *batch;
 };
@@ -216,6 +217,7 @@ static int refuse(struct record_handle *rh, int rc)
 	rh->committed = 0;
 	rh->dirty = false;
 	rh->fresh = true;
+	rh->refused = rc;
 	return rc;
 }
 
@@ -303,6 +305,10 @@ static int record_write(struct handle *h, fuse_req_t req, const char *p, size_t 
 	if (off + n > max)
 		return refuse(rh, vx_err_set(err, -EMSGSIZE, "a record has at most %llu bytes here",
 					  (unsigned long long)max));
+	/* The kernel cuts a large write in pieces, and the program hears of the last alone, as it goes on. */
+	if (off > rh->in.len && rh->refused)
+		return vx_err_set(err, rh->refused, "what came before this was refused");
+	rh->refused = 0;
 	if (off > rh->in.len)
 		return refuse(
 			rh, vx_err_set(err, -EINVAL, "written with a gap at byte %zu", rh->in.len));
@@ -356,6 +362,7 @@ static int record_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	if (size > rh->in.len)
 		return vx_err_set(err, -EINVAL, "a record cannot be made longer than its text");
 	rh->started = true;
+	rh->refused = 0;
 	rh->in.len = (size_t)size;
 	rh->committed = 0;
 	rh->dirty = size > 0;
@@ -377,6 +384,8 @@ static int record_save(struct handle *h, struct buf *out)
 	if (rc == 0)
 		rc = buf_put_le64(out, rh->committed);
 	if (rc == 0)
+		rc = buf_put_le32(out, (uint32_t)-rh->refused);
+	if (rc == 0)
 		rc = put_blob(out, rh->id, rh->id_len);
 	if (rc == 0)
 		rc = put_blob(out, h->name, h->name ? strlen(h->name) : 0);
@@ -397,6 +406,7 @@ static int record_load(struct handle *h, struct bytes_reader *rd, struct vx_err 
 	rh->started = flags & REC_STARTED;
 	rh->dirty = flags & REC_DIRTY;
 	rh->committed = (size_t)rd_le64(rd);
+	rh->refused = -(int)rd_le32(rd);
 	int rc = get_blob(rd, &b);
 	if (rc == 0 && b.len >= sizeof rh->id)
 		rc = -EUCLEAN;

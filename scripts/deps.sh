@@ -27,7 +27,7 @@ packages()
 	run) echo "fuse3 procps mount ca-certificates" ;;
 	demo) packages build && packages run && echo "jq" ;;
 	check) packages demo && packages lint && echo "libcmocka-dev bats patch libclang-rt-dev
-		python3 strace git file rsync sqlite3 e2fsprogs xfsprogs
+		python3 strace git file rsync sqlite3 e2fsprogs xfsprogs parallel vim util-linux
 		gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
 	lint) packages build && echo "clang clang-format clang-tidy cppcheck shellcheck mandoc" ;;
 	bench) packages demo && echo "g++ libhnswlib-dev libfaiss-dev gnuplot-nox zstd python3"

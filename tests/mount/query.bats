@@ -285,3 +285,20 @@ ask() { # FILE QUESTION: on one descriptor
 	[ "$status" -ne 0 ]
 	logged "EOPNOTSUPP $C/query: .*vec-query --text"
 }
+
+@test "mv renames a question, in place of another, and its answers follow" {
+	three
+	echo '{"id":"a","k":1}' >"$D/q/one"
+	echo '{"id":"c","k":1}' >"$D/q/two"
+	mv "$D/q/one" "$D/q/three"
+	same "$(ls "$D/q" | tr '\n' ' ')" "three two "
+	same "$(cat "$D/q/three.ids")" "$(cat "$D/near/a,k=1,format=ids")"
+	fails "No such file" cat "$D/q/one"
+	mv "$D/q/three" "$D/q/two"
+	same "$(ls "$D/q")" two
+	same "$(cat "$D/q/two.ids")" "$(cat "$D/near/a,k=1,format=ids")"
+	mv -n "$D/q/two" "$D/q/two2"
+	same "$(ls "$D/q")" two2
+	fails "Bad message" mv "$D/q/two2" "$D/q/.hidden"
+	grep -q "EBADMSG $C/q/two2: a question's name does not start with '.'" "$MNT/.vecfs/error_log"
+}
