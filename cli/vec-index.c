@@ -23,7 +23,7 @@ static const struct cli_tool tool = {
 	.common = CLI_JSON,
 	.more = "wait    return once every record is in the index and nothing is compacted\n"
 		"status  print its counters\n"
-		"check   verify its links; 4 when it is damaged\n"
+		"check   verify records, vectors and links against each other; 4 when damaged\n"
 		"save    write a checkpoint now\n"
 		"compact give back what deleted and replaced records hold, and wait for it",
 };
@@ -102,6 +102,11 @@ static int other(struct client *c, const char *coll, int op)
 
 	if (rc)
 		return cli_fail_at(coll, rc, &err);
+	if (op == VECFS__INDEX_REQUEST__OP__CHECK && a->damage) {
+		for (size_t i = 0; i < a->n_findings; i++)
+			cli_error("%s: %s", coll, a->findings[i]);
+		return CLI_BAD_DATA;
+	}
 	if (op != VECFS__INDEX_REQUEST__OP__STATUS)
 		return CLI_DONE;
 	if (cli.json)

@@ -24,6 +24,11 @@ find lib daemon cli -name '*.[ch]' 2>/dev/null | sort | xargs -r awk '
 		split("base codec embed rpc client", tmp, " ")
 		for (i in tmp)
 			cli_may[tmp[i]] = 1
+		# These two look at a data directory without a daemon.
+		offline["cli/vec-fsck.c", "cluster/fsck.h"] = 1
+		offline["cli/vec-fsck.c", "store/verify.h"] = 1
+		offline["cli/vec-wal.c", "wal/wal_view.h"] = 1
+		offline["cli/vec-wal.c", "store/entry.h"] = 1
 		owner["raft.h"] = "raft"
 		owner["liburing.h"] = "wal"
 		owner["fuse_lowlevel.h"] = "daemon"
@@ -73,7 +78,7 @@ find lib daemon cli -name '*.[ch]' 2>/dev/null | sort | xargs -r awk '
 		if (inc ~ /_i\.h$/)
 			bad("private header of another module: " inc)
 		if (me == "cli") {
-			if (!(to in cli_may))
+			if (!(to in cli_may) && !((FILENAME, inc) in offline))
 				bad("tools see base, codec, embed, rpc and client alone: " inc)
 			next
 		}

@@ -26,8 +26,8 @@ static int parse_level(const char *s, size_t n)
 	static const struct {
 		const char *name;
 		int level;
-	} names[] = {{"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN}, {"info", LOG_LV_INFO},
-		{"debug", LOG_LV_DEBUG}};
+	} names[] = {{"off", 0}, {"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN},
+		{"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG}};
 
 	for (size_t i = 0; i < VX_ARRAY_SIZE(names); i++)
 		if (strlen(names[i].name) == n && memcmp(names[i].name, s, n) == 0)

@@ -16,7 +16,7 @@ void log_msg(enum log_level lv, const char *module, const char *fmt, ...) VX_PRI
 /* Whether a line of this level and module would be written. */
 bool log_enabled(enum log_level lv, const char *module);
 
-/* "LEVEL[,MODULE=LEVEL...]"; -EINVAL leaves the levels as they were. */
+/* "LEVEL[,MODULE=LEVEL...]", also "off"; -EINVAL leaves the levels as they were. */
 VX_MUST_CHECK
 int log_configure(const char *spec);
 

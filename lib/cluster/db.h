@@ -279,6 +279,10 @@ VX_MUST_CHECK
 int coll_compact(struct coll *c, struct vx_err *err);
 VX_MUST_CHECK
 int coll_index_check(struct coll *c, struct vx_err *err);
+/* Everything of it against everything else, while it is served: store/verify.h.  What is found goes to 'v'. */
+struct verify;
+VX_MUST_CHECK
+int coll_verify(struct coll *c, struct verify *v, struct vx_err *err);
 VX_MUST_CHECK
 int coll_index_save(struct coll *c, struct vx_err *err);
 

@@ -211,6 +211,9 @@ struct db {
 /* home.c */
 VX_MUST_CHECK
 int home_open(struct db *db, struct vx_err *err); /* directory, lock, node.json */
+/* Of db->dir; fills node_id and n_shards. */
+VX_MUST_CHECK
+int home_read_identity(struct db *db, const char *path, struct vx_err *err);
 void home_close(struct db *db);
 /* -ENOSPC when 'bytes' more of writing would eat into the reserve.  Deletes may use the reserve. */
 VX_MUST_CHECK

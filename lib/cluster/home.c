@@ -134,7 +134,7 @@ static int write_identity(struct db *db, struct vx_err *err)
 	return 0;
 }
 
-static int read_identity(struct db *db, const char *path, struct vx_err *err)
+int home_read_identity(struct db *db, const char *path, struct vx_err *err)
 {
 	json_error_t je;
 	json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
@@ -218,7 +218,7 @@ int home_open(struct db *db, struct vx_err *err)
 	if (rc)
 		return rc;
 	if (stat(path, &st) == 0)
-		rc = read_identity(db, path, err);
+		rc = home_read_identity(db, path, err);
 	else if (has_data(db))
 		rc = vx_err_set(
 			err, -EUCLEAN, "%s: missing, although %s holds data", path, db->dir);

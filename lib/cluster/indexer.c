@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/timeslice.h"
 #include "cluster/db_i.h"
+#include "store/verify.h"
 
 #define STEP_SLOTS       256u /* linked per turn */
 #define TAIL_MAX_DEFAULT 8192u
@@ -304,6 +305,21 @@ int coll_index_check(struct coll *c, struct vx_err *err)
 		if (!sl)
 			continue;
 		rc = slice_index_check(sl, err);
+		slice_put(sl);
+	}
+	return rc;
+}
+
+int coll_verify(struct coll *c, struct verify *v, struct vx_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++) {
+		struct slice *sl = coll_slice(c, c->places[i].shard, &rc, err);
+
+		if (!sl)
+			continue;
+		rc = slice_verify(sl, v, err);
 		slice_put(sl);
 	}
 	return rc;

@@ -159,6 +159,11 @@ void index_forget(struct index *ix, uint32_t slot)
 		ix->ops->remove(ix, slot);
 }
 
+bool index_forgotten(const struct index *ix, uint32_t slot)
+{
+	return slot < ix_load(&ix->appended) && (codes_flags_get(&ix->codes, slot) & CODES_DEAD);
+}
+
 /* --- linking -------------------------------------------------------------- */
 /* Takes up to 'max' slots of the tail below 'bound'; returns their number. */
 static uint32_t take_slots(struct index *ix, uint32_t max, uint32_t bound, uint32_t *ret_first)

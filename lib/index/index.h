@@ -75,6 +75,9 @@ int index_append(struct index *ix, uint32_t first, uint32_t n, const float *vecs
  * for stat.  Searches still ask 'visible'. */
 void index_forget(struct index *ix, uint32_t slot);
 
+/* Whether it was forgotten (by this index, or by the one whose checkpoint was loaded); any thread. */
+bool index_forgotten(const struct index *ix, uint32_t slot);
+
 /* Links up to 'max' slots of the tail.  Returns how many were linked or skipped, 0
  * when the tail is empty (or others hold what is left of it), or a negative errno. */
 VX_MUST_CHECK

@@ -25,17 +25,31 @@ int claim_write(struct disk *d, const char *path, uint64_t applied)
 	return rc ? rc : rc2;
 }
 
-uint64_t claim_read(struct disk *d, const char *path)
+int claim_load(struct disk *d, const char *path, uint64_t *ret)
 {
-	uint8_t b[CLAIM_BYTES];
+	uint8_t b[CLAIM_BYTES], any = 0;
 
 	int fd = d->ops->open(d, path, O_RDONLY, 0);
 	if (fd < 0)
-		return 0;
+		return fd;
 	int rc = disk_pread(d, fd, b, sizeof b, 0);
 	(void)d->ops->close(d, fd);
-	if (rc || get_le32(b) != CLAIM_MAGIC || get_le32(b + 4) != CLAIM_VERSION ||
+	if (rc)
+		return rc == -EUCLEAN ? -ENODATA : rc;
+	for (size_t i = 0; i < sizeof b; i++)
+		any |= b[i];
+	if (!any)
+		return -ENODATA;
+	if (get_le32(b) != CLAIM_MAGIC || get_le32(b + 4) != CLAIM_VERSION ||
 		get_le64(b + 16) != hash_xxh3(b, 16, 0))
-		return 0;
-	return get_le64(b + 8);
+		return -EUCLEAN;
+	*ret = get_le64(b + 8);
+	return 0;
+}
+
+uint64_t claim_read(struct disk *d, const char *path)
+{
+	uint64_t applied = 0;
+
+	return claim_load(d, path, &applied) ? 0 : applied;
 }

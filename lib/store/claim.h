@@ -15,6 +15,10 @@
 VX_MUST_CHECK
 int claim_write(struct disk *d, const char *path, uint64_t applied);
 
+/* -ENOENT; -ENODATA: short or empty, as a power cut may leave it; -EUCLEAN: damaged. */
+VX_MUST_CHECK
+int claim_load(struct disk *d, const char *path, uint64_t *ret);
+
 /* 0: nothing is claimed. */
 uint64_t claim_read(struct disk *d, const char *path);
 

@@ -92,6 +92,18 @@ int gen_find(struct slice *sl)
 	return rc;
 }
 
+int gen_peek(struct slice *sl)
+{
+	struct found f = {.other = BUF_INIT};
+	struct disk *d = sl->shard->disk;
+
+	int rc = d->ops->list(d, sl->dir, find_one, &f);
+	if (rc == 0)
+		sl->generation = VX_MAX(f.highest, 1u);
+	buf_release(&f.other);
+	return rc;
+}
+
 void gen_remove(struct slice *sl)
 {
 	static const char *const files[] = {"meta.db", "meta.db-wal", "meta.db-shm"};

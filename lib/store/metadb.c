@@ -82,6 +82,9 @@ static const char *const stmt_sql[ST_MAX] = {
 			" WHERE rowid = ?1",
 	[ST_HIST_ANY] = "SELECT 1 FROM hist LIMIT 1",
 	[ST_HIST_CLEAR] = "DELETE FROM hist",
+	[ST_VERIFY_REC] = "SELECT rowid, id, slot, born FROM rec ORDER BY rowid",
+	[ST_VERIFY_RECENT] = "SELECT ifnull(max(n), 0), ifnull(max(idx), 0) FROM recent",
+	[ST_VERIFY_UNDEAD] = "DELETE FROM dead WHERE slot = ?1",
 };
 
 int metadb_errno(sqlite3 *c, int rc)

@@ -30,6 +30,32 @@ struct file {
 
 #define FILE_BYTES VX_ALIGN_UP(sizeof(struct file), 16)
 
+/* What verify.c asks for; nothing here depends on it. */
+static _Thread_local uint64_t bad_at[PAGESUM_BAD_MAX];
+static _Thread_local unsigned n_bad;
+
+unsigned pagesum_bad(const uint64_t **ret_at)
+{
+	*ret_at = bad_at;
+	return n_bad;
+}
+
+void pagesum_bad_forget(void)
+{
+	n_bad = 0;
+}
+
+static int note_bad(sqlite3_int64 at)
+{
+	for (unsigned i = 0; i < n_bad; i++) {
+		if (bad_at[i] == (uint64_t)at)
+			return SQLITE_CORRUPT;
+	}
+	if (n_bad < PAGESUM_BAD_MAX)
+		bad_at[n_bad++] = (uint64_t)at;
+	return SQLITE_CORRUPT;
+}
+
 static sqlite3_vfs *real_vfs;
 static sqlite3_vfs our_vfs;
 
@@ -73,7 +99,7 @@ static int learn(struct file *f, const uint8_t *p, int n)
 	if (rc == SQLITE_IOERR_SHORT_READ)
 		return SQLITE_OK;
 	if (rc == SQLITE_OK && lost_reserved(page))
-		rc = SQLITE_CORRUPT;
+		rc = note_bad(0);
 	return rc;
 }
 
@@ -93,10 +119,10 @@ static int file_read(sqlite3_file *file, void *buf, int n, sqlite3_int64 at)
 		return rc;
 	/* A page that the file should have and is too short for. */
 	if (rc == SQLITE_IOERR_SHORT_READ)
-		return SQLITE_CORRUPT;
+		return note_bad(at);
 	const uint8_t *p = buf;
 	if (rc == SQLITE_OK && get_le64(p + SUM_AT) != page_sum(p, at))
-		rc = SQLITE_CORRUPT;
+		rc = note_bad(at);
 	return rc;
 }
 

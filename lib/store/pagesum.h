@@ -27,4 +27,10 @@ int pagesum_register(void);
 VX_MUST_CHECK
 int pagesum_reserve(sqlite3 *c);
 
+/* The pages that this thread found damaged since it last forgot them: offsets in their file, the first
+ * PAGESUM_BAD_MAX of them.  For verify.c. */
+#define PAGESUM_BAD_MAX 64u
+unsigned pagesum_bad(const uint64_t **ret_at);
+void pagesum_bad_forget(void);
+
 #endif

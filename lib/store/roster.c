@@ -16,7 +16,6 @@
 #include "base/hash.h"
 #include "base/log.h"
 
-#define ROSTER_NAME      "slices"
 #define ROSTER_MAGIC     0x53525856u /* "VXRS" */
 #define ROSTER_VERSION   1u
 #define ROSTER_HEAD      16u /* magic, version, count, reserved */
@@ -43,7 +42,7 @@ int roster_write(struct shard *s)
 		rc = buf_put_le64(&b, hash_xxh3(b.data, b.len, s->id));
 	}
 	if (rc == 0)
-		rc = disk_write_file(s->disk, s->dir, ROSTER_NAME, b.data, b.len);
+		rc = disk_write_file(s->disk, s->dir, SHARD_ROSTER, b.data, b.len);
 	buf_release(&b);
 	if (rc == -ENOSPC || rc == -EDQUOT) {
 		log_debug("store", "shard %u: no room for the list of its slices", s->id);
@@ -58,7 +57,7 @@ static int load(struct shard *s, struct buf *ret)
 	uint64_t size = 0;
 	struct disk *d = s->disk;
 
-	int rc = store_path(path, s->dir, ROSTER_NAME);
+	int rc = store_path(path, s->dir, SHARD_ROSTER);
 	if (rc)
 		return rc;
 	int fd = d->ops->open(d, path, O_RDONLY, 0);
@@ -84,19 +83,26 @@ static bool valid(const struct shard *s, const struct buf *b)
 	       get_le64(b->data + b->len - 8) == hash_xxh3(b->data, b->len - 8, s->id);
 }
 
-int roster_read(struct shard *s, int (*each)(struct shard *s, uint32_t cid))
+int roster_peek(struct shard *s, int (*each)(struct shard *s, uint32_t cid))
 {
 	struct buf b = BUF_INIT;
 
 	int rc = load(s, &b);
 	if (rc == 0 && !valid(s, &b))
 		rc = -EUCLEAN;
-	/* It is a second opinion: without it the directories are believed. */
-	if (rc == -EUCLEAN)
-		log_warn(
-			"store", "%s/" ROSTER_NAME ": damaged; made anew at the next mark", s->dir);
 	for (uint32_t i = 0; rc == 0 && i < get_le32(b.data + 8); i++)
 		rc = each(s, get_le32(b.data + ROSTER_HEAD + 4 * (size_t)i));
 	buf_release(&b);
+	return rc;
+}
+
+int roster_read(struct shard *s, int (*each)(struct shard *s, uint32_t cid))
+{
+	int rc = roster_peek(s, each);
+
+	/* It is a second opinion: without it the directories are believed. */
+	if (rc == -EUCLEAN)
+		log_warn("store", "%s/" SHARD_ROSTER ": damaged; made anew at the next mark",
+			s->dir);
 	return rc == -ENOMEM ? rc : 0;
 }

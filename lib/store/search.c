@@ -14,7 +14,6 @@
 
 #define MAKE_CHUNK 4096u
 #define HITS_STACK 256u
-#define CHECKPOINT "graph.ckpt"
 
 const float *slice_slot_vector(struct slice *sl, uint32_t slot)
 {
@@ -80,7 +79,7 @@ static int load_index(
 	int rc = slice_fresh_index(sl, ret, err);
 	if (rc)
 		return rc;
-	rc = store_path(path, sl->gen_dir, CHECKPOINT);
+	rc = store_path(path, sl->gen_dir, SLICE_CHECKPOINT);
 	if (rc == 0)
 		rc = index_load(*ret, sl->shard->disk, path, &tag, &why);
 	if (rc == 0 && tag.generation == v->generation && tag.applied <= v->applied &&
@@ -99,8 +98,7 @@ static int load_index(
 	return slice_fresh_index(sl, ret, err);
 }
 
-/* Slots [from, to) of the segments; a damaged vector counts as zeros and is never returned. */
-static int append_slots(struct slice *sl, struct index *ix, uint32_t from, uint32_t to)
+int slice_index_append(struct slice *sl, struct index *ix, uint32_t from, uint32_t to)
 {
 	float *zero = NULL;
 	int rc = 0;
@@ -148,7 +146,7 @@ static int make_index(struct slice *sl, struct index **ret, struct vx_err *err)
 		return rc;
 	sl->saved_linked = index_linked(ix);
 	sl->saved_appended = index_appended(ix);
-	rc = append_slots(sl, ix, index_appended(ix), v.nslots);
+	rc = slice_index_append(sl, ix, index_appended(ix), v.nslots);
 	if (rc) {
 		index_free(ix);
 		return vx_err_set(err, rc, "cannot fill the index");
@@ -338,9 +336,9 @@ int slice_save_now(struct slice *sl, struct index *ix, struct vx_err *err)
 	struct index_tag tag = {.generation = v.generation, .applied = v.applied};
 	uint32_t linked = index_linked(ix), appended = index_appended(ix);
 
-	int rc = store_path(tmp, sl->gen_dir, CHECKPOINT ".tmp");
+	int rc = store_path(tmp, sl->gen_dir, SLICE_CHECKPOINT ".tmp");
 	if (rc == 0)
-		rc = store_path(path, sl->gen_dir, CHECKPOINT);
+		rc = store_path(path, sl->gen_dir, SLICE_CHECKPOINT);
 	if (rc)
 		return vx_err_set(err, rc, "the path is too long");
 	rc = index_save(ix, d, tmp, tag, err);

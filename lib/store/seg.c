@@ -125,6 +125,29 @@ out_close:
 	return rc;
 }
 
+int seg_header_repair(struct disk *d, const char *gen_dir, uint32_t cid, uint32_t generation,
+	uint32_t no, uint32_t dim)
+{
+	char path[STORE_PATH_MAX + 32];
+	uint8_t header[SEG_OFF_ROWS];
+	uint64_t size;
+
+	seg_name(path, gen_dir, no);
+	header_encode(header, cid, generation, no, dim);
+	int fd = d->ops->open(d, path, O_RDWR, 0);
+	if (fd < 0)
+		return fd;
+	int rc = d->ops->size(d, fd, &size);
+	if (rc == 0 && size < seg_file_size(dim))
+		rc = -EUCLEAN;
+	if (rc == 0)
+		rc = disk_pwrite(d, fd, header, sizeof header, 0);
+	if (rc == 0)
+		rc = d->ops->fdatasync(d, fd);
+	(void)d->ops->close(d, fd);
+	return rc;
+}
+
 void seg_close(struct disk *d, struct seg *g)
 {
 	if (!g)

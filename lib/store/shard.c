@@ -62,9 +62,7 @@ void store_remove_tree(struct shard *s, const char *dir)
 	log_warn("store", "%s: cannot be removed", dir);
 }
 
-/* "c-17" -> 17.  Returns 1 for a slice, 2 for a dropped one ("c-17.dropped", or with a number after it), 0 for
- * anything else. */
-static int parse_name(const char *name, uint32_t *ret_cid)
+int slice_name_parse(const char *name, uint32_t *ret_cid)
 {
 	char want[32];
 	char *end;
@@ -155,7 +153,7 @@ static int found_one(void *arg, const char *name)
 	char path[STORE_PATH_MAX];
 	uint32_t cid;
 
-	int what = parse_name(name, &cid);
+	int what = slice_name_parse(name, &cid);
 	if (what == 2 && store_path(path, s->dir, name) == 0)
 		store_remove_tree(s, path);
 	if (what != 1)

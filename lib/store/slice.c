@@ -43,7 +43,7 @@ struct seg *slice_seg(const struct slice *sl, uint32_t no)
 	return leaf ? atomic_load_explicit(&leaf[no % SEG_LEAF], memory_order_acquire) : NULL;
 }
 
-static int seg_add(struct slice *sl, uint32_t no, bool fresh, struct seg **ret, struct vx_err *err)
+int slice_seg_add(struct slice *sl, uint32_t no, bool fresh, struct seg **ret, struct vx_err *err)
 {
 	struct seg *g;
 	struct seg *_Atomic *leaf = atomic_load_explicit(
@@ -70,7 +70,7 @@ int slice_seg_make(struct slice *sl, uint32_t no, struct seg **ret, struct vx_er
 		return vx_err_set(err, -EIO, "the slice has no slots left");
 	struct seg *g = slice_seg(sl, no);
 	if (!g) {
-		int rc = seg_add(sl, no, true, &g, err);
+		int rc = slice_seg_add(sl, no, true, &g, err);
 		if (rc)
 			return rc;
 		vx_lock(&sl->view_mu);
@@ -178,10 +178,10 @@ static int open_segs(struct slice *sl, struct vx_err *err)
 	int rc = unproven_from(sl, &proven, err);
 	for (uint64_t first = 0; rc == 0 && first < sl->st.next_slot; first += SEG_SLOTS) {
 		uint32_t no = slot_seg(first);
-		rc = seg_add(sl, no, false, &g, err);
+		rc = slice_seg_add(sl, no, false, &g, err);
 		/* The log has all of it: start it anew and wait for the entries. */
 		if (rc == -EUCLEAN && first >= proven)
-			rc = seg_add(sl, no, true, &g, err);
+			rc = slice_seg_add(sl, no, true, &g, err);
 	}
 	return rc;
 }
@@ -232,8 +232,7 @@ static int load_hist(struct slice *sl, struct vx_err *err)
 	return 0;
 }
 
-/* A file that was made and never written is what a power cut leaves of a create. */
-static bool never_written(struct slice *sl, const char *path)
+bool slice_db_never_written(struct slice *sl, const char *path)
 {
 	uint8_t head[16] = {0};
 	uint8_t any = 0;
@@ -280,7 +279,7 @@ int slice_open(struct slice *sl, struct vx_err *err)
 	if (rc == -EUCLEAN || rc == -EIO) {
 		/* Looked at only now: closing a second descriptor drops SQLite's locks. */
 		metadb_close(&sl->wdb);
-		if (sl->generation == 1 && never_written(sl, path))
+		if (sl->generation == 1 && slice_db_never_written(sl, path))
 			rc = vx_err_set(err, -ENODATA, "meta.db: was never finished");
 	}
 	if (rc == 0 && sl->st.generation != sl->generation)

@@ -32,6 +32,8 @@
 #define SYNC_ALL_SLICES     16u          /* as many are synced with one call */
 #define WAL_KEEP_BYTES      (4u << 20)   /* a longer SQLite log is truncated at the mark */
 #define SLICE_CLAIM         "mark"       /* what meta.db had at the last mark: claim.h */
+#define SLICE_CHECKPOINT    "graph.ckpt"
+#define SHARD_ROSTER        "slices"
 #define COMPACT_PERCENT     25u
 #define GENERATION_MAX      999999999u
 
@@ -72,6 +74,10 @@ struct slot_row {
 };
 
 uint64_t seg_file_size(uint32_t dim);
+/* Puts the header anew before an existing file of at least the right length. */
+VX_MUST_CHECK
+int seg_header_repair(struct disk *d, const char *gen_dir, uint32_t cid, uint32_t generation,
+	uint32_t no, uint32_t dim);
 /* 'fresh': the file's contents mean nothing and are made anew. */
 VX_MUST_CHECK
 int seg_open(struct disk *d, const char *gen_dir, uint32_t cid, uint32_t generation, uint32_t no,
@@ -130,6 +136,9 @@ enum metadb_stmt {
 	ST_HIST_ADD,
 	ST_HIST_ANY,
 	ST_HIST_CLEAR,
+	ST_VERIFY_REC,
+	ST_VERIFY_RECENT,
+	ST_VERIFY_UNDEAD,
 	ST_MAX,
 };
 
@@ -306,6 +315,9 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 VX_MUST_CHECK
 int shard_drop_slice(struct shard *s, uint32_t cid, struct vx_err *err);
 
+/* "c-17" -> 17.  Returns 1 for a slice, 2 for a dropped one ("c-17.dropped", or with a number after it), 0 for
+ * anything else. */
+int slice_name_parse(const char *name, uint32_t *ret_cid);
 /* Out of the table and kept by pins alone: the last one ends it. */
 struct slice *slice_new(struct shard *s, uint32_t cid);
 void slice_free(struct slice *sl);
@@ -318,6 +330,9 @@ int slice_db_path(const struct slice *sl, char *ret);
 /* At the start: which generation is the slice; removes what is left over of others. */
 VX_MUST_CHECK
 int gen_find(struct slice *sl);
+/* The same without removing anything. */
+VX_MUST_CHECK
+int gen_peek(struct slice *sl);
 /* The files of this one's generation. */
 void gen_remove(struct slice *sl);
 
@@ -345,6 +360,9 @@ int roster_write(struct shard *s);
 /* Calls 'each' with every cid of the roster; a missing or damaged one has none. */
 VX_MUST_CHECK
 int roster_read(struct shard *s, int (*each)(struct shard *s, uint32_t cid));
+/* The same, and says -ENOENT or -EUCLEAN. */
+VX_MUST_CHECK
+int roster_peek(struct shard *s, int (*each)(struct shard *s, uint32_t cid));
 
 /* slice.c */
 VX_MUST_CHECK
@@ -352,6 +370,11 @@ int slice_open(struct slice *sl, struct vx_err *err);
 void slice_close(struct slice *sl);
 struct view slice_view(struct slice *sl);
 struct seg *slice_seg(const struct slice *sl, uint32_t no);
+/* Opens a segment, or makes it ('fresh'), and puts it among the slice's. */
+VX_MUST_CHECK
+int slice_seg_add(struct slice *sl, uint32_t no, bool fresh, struct seg **ret, struct vx_err *err);
+/* A file that was made and never written (or is not there) is what a power cut leaves of a create. */
+bool slice_db_never_written(struct slice *sl, const char *path);
 /* The applier's: makes the segment when there is none. */
 VX_MUST_CHECK
 int slice_seg_make(struct slice *sl, uint32_t no, struct seg **ret, struct vx_err *err);
@@ -371,6 +394,9 @@ VX_MUST_CHECK
 int slice_fresh_index(struct slice *sl, struct index **ret, struct vx_err *err);
 VX_MUST_CHECK
 int slice_save_now(struct slice *sl, struct index *ix, struct vx_err *err);
+/* Slots [from, to) of the segments; a damaged vector counts as zeros and is never returned. */
+VX_MUST_CHECK
+int slice_index_append(struct slice *sl, struct index *ix, uint32_t from, uint32_t to);
 /* The log has no more to repair with: what is damaged stays so, record by record; the rest is served. */
 void slice_beyond_repair(struct slice *sl);
 
