@@ -22,6 +22,7 @@
 
 /* --- findings -------------------------------------------------------------------------------- */
 
+VX_PRINTF(6, 0)
 static void say(struct verify *v, enum verify_level level, bool repaired, const char *file,
 	uint64_t offset, const char *fmt, va_list ap)
 {

@@ -1,0 +1,332 @@
+/* wal_view.c - reading a log without believing that it is whole.
+ *
+ * One segment is in memory at a time.  Where no valid frame begins although the segment goes on, the search for the
+ * next one is by blocks, as frames begin at blocks: a header with its checksum, in the segment's own seed, and a
+ * number above the last one.  The remains of a torn frame are told from damage by what follows: in a segment that
+ * has a successor, that header's prev_end; in the last one, any later frame.
+ */
+#include "wal/wal_view.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "wal/wal_i.h"
+
+#define SEGMENTS_MAX 100000u
+
+struct view {
+	struct disk *disk;
+	const char *dir;
+	const struct wal_view_ops *ops;
+	void *ctx;
+	struct vx_err *err;
+	struct buf seqs; /* 4 each */
+	struct buf img;
+	char file[32];
+	uint64_t last_number; /* of the last frame that was read */
+	/* What the segment before ended with, for its successor's header to confirm. */
+	bool has_prev;
+	char prev_file[32];
+	uint64_t prev_end;
+};
+
+static int damage(struct view *v, const char *file, uint64_t offset, bool torn, const char *why)
+{
+	struct wal_view_damage d = {.file = file, .offset = offset, .why = why, .torn = torn};
+
+	return v->ops->damage ? v->ops->damage(v->ctx, &d) : 0;
+}
+
+static int each_name(void *arg, const char *name)
+{
+	struct view *v = arg;
+	uint64_t n = 0;
+
+	for (int i = 0; i < 10; i++) {
+		if (!isdigit((unsigned char)name[i]))
+			return 0;
+		n = n * 10 + (unsigned)(name[i] - '0');
+	}
+	if (strcmp(name + 10, ".wal") != 0 || n == 0 || n >= UINT32_MAX ||
+		v->seqs.len / 4 >= SEGMENTS_MAX)
+		return 0;
+	return buf_put_le32(&v->seqs, (uint32_t)n);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = get_le32(a), y = get_le32(b);
+
+	return (x > y) - (x < y);
+}
+
+static int read_file(struct view *v)
+{
+	char path[WAL_PATH_MAX];
+	struct disk *d = v->disk;
+	uint64_t size = 0, done = 0;
+	int n = snprintf(path, sizeof path, "%s/%s", v->dir, v->file);
+
+	if (n < 0 || (size_t)n >= sizeof path)
+		return -ENAMETOOLONG;
+	int fd = d->ops->open(d, path, O_RDONLY, 0);
+	if (fd < 0)
+		return vx_err_set(v->err, fd, "%s: %s", path, strerror(-fd));
+	int rc = d->ops->size(d, fd, &size);
+	size = VX_MIN(size, (uint64_t)WAL_SEG_MAX);
+	v->img.len = 0;
+	if (rc == 0)
+		rc = buf_reserve(&v->img, (size_t)size + 1);
+	/* A file that a bad sector ends is read up to there. */
+	while (rc == 0 && done < size) {
+		ssize_t got = d->ops->pread(
+			d, fd, v->img.data + done, VX_MIN((size_t)(size - done), 1u << 20), done);
+		if (got <= 0)
+			break;
+		done += (uint64_t)got;
+	}
+	(void)d->ops->close(d, fd);
+	if (rc)
+		return vx_err_set(v->err, rc, "%s: %s", path, strerror(-rc));
+	v->img.len = (size_t)done;
+	return done < size ? damage(v, v->file, done, false, "cannot be read from here on") : 0;
+}
+
+/* --- frames ------------------------------------------------------------------------------------ */
+
+static int show_record(
+	struct view *v, uint64_t off, uint64_t frame, const struct wal_rhdr *h, bool payload_ok)
+{
+	struct wal_view_record r = {
+		.file = v->file,
+		.offset = off,
+		.frame = frame,
+		.group = h->group,
+		.type = h->type,
+		.etype = h->etype,
+		.index = h->index,
+		.term = h->term,
+		.vote = h->vote,
+		.data = v->img.data + off + WAL_REC_HDR,
+		.len = h->len,
+		.payload_ok = payload_ok,
+	};
+	int rc = v->ops->record ? v->ops->record(v->ctx, &r) : 0;
+
+	if (rc == 0 && !payload_ok)
+		rc = damage(
+			v, v->file, off + WAL_REC_HDR, false, "the payload has a wrong checksum");
+	return rc;
+}
+
+/* The records of a frame whose header is valid and whose length fits; *ret_whole: all of them are.  Nothing is shown
+ * when 'show' is false. */
+static int records(struct view *v, uint64_t off, const struct wal_fhdr *f, uint64_t seed, bool show,
+	bool *ret_whole)
+{
+	uint64_t at = WAL_FRAME_HDR;
+	struct wal_rhdr h;
+	uint32_t i;
+	int rc = 0;
+
+	*ret_whole = true;
+	for (i = 0; i < f->n_records && rc == 0; i++) {
+		if (at + WAL_REC_HDR > f->len || !wal_rhdr_get(v->img.data + off + at, seed, &h) ||
+			h.tag != f->tag || wal_rec_size(h.len) > f->len - at)
+			break;
+		bool ok = wal_payload_ok(&h, v->img.data + off + at + WAL_REC_HDR, seed);
+		*ret_whole &= ok;
+		if (show)
+			rc = show_record(v, off + at, f->number, &h, ok);
+		at += wal_rec_size(h.len);
+	}
+	if (rc == 0 && (i < f->n_records || at != f->len)) {
+		*ret_whole = false;
+		if (show)
+			rc = damage(v, v->file, off + at, false,
+				"no record with a right checksum is here; the rest of the frame is "
+				"lost");
+	}
+	return rc;
+}
+
+static bool frame_at(
+	const struct view *v, uint64_t off, uint64_t limit, uint64_t seed, struct wal_fhdr *ret)
+{
+	return off + WAL_FRAME_HDR <= limit && wal_fhdr_get(v->img.data + off, seed, ret) &&
+	       ret->n_records > 0 && ret->len >= WAL_FRAME_HDR && ret->len <= limit - off;
+}
+
+/* From the block 'off' on: where the next frame with a higher number begins; 'limit': nowhere. */
+static uint64_t next_frame(const struct view *v, uint64_t off, uint64_t limit, uint64_t seed)
+{
+	struct wal_fhdr f;
+
+	for (; off + WAL_FRAME_HDR <= limit; off += WAL_BLOCK) {
+		if (wal_fhdr_get(v->img.data + off, seed, &f) && f.number > v->last_number)
+			return off;
+	}
+	return limit;
+}
+
+static int show_frame(struct view *v, uint64_t off, const struct wal_fhdr *f)
+{
+	struct wal_view_frame show = {.file = v->file,
+		.offset = off,
+		.number = f->number,
+		.len = f->len,
+		.n_records = f->n_records};
+
+	return v->ops->frame ? v->ops->frame(v->ctx, &show) : 0;
+}
+
+/* A frame of ours, *off moves behind it.  1: it is a torn one that ends the log. */
+static int one_frame(struct view *v, const struct wal_fhdr *f, uint64_t seed, uint64_t limit,
+	bool last, uint64_t *off)
+{
+	uint64_t end = *off + VX_ALIGN_UP((uint64_t)f->len, WAL_BLOCK);
+	uint64_t next = limit;
+	bool whole;
+	int rc = records(v, *off, f, seed, false, &whole);
+
+	/* Inside a frame that is whole, blocks may look like frames. */
+	if (rc == 0 && !whole) {
+		next = next_frame(v, *off + WAL_BLOCK, limit, seed);
+		if (last && next == limit && f->number == v->last_number + 1) {
+			rc = damage(v, v->file, *off, true, "a torn flush");
+			return rc ? rc : 1;
+		}
+	}
+	if (rc == 0 && f->number != v->last_number + 1)
+		rc = damage(v, v->file, *off, false, "frames before this one are missing");
+	if (rc == 0)
+		rc = show_frame(v, *off, f);
+	if (rc == 0)
+		rc = records(v, *off, f, seed, true, &whole);
+	v->last_number = f->number;
+	*off = whole ? end : VX_MIN(end, next);
+	return rc;
+}
+
+/* 'last': there is no later segment. */
+static int frames(struct view *v, const struct wal_shdr *h, bool last)
+{
+	uint64_t seed = wal_seed(h->nonce, h->seq), off = WAL_HDR_BYTES;
+	uint64_t limit = VX_MIN((uint64_t)v->img.len, h->segment_size);
+	struct wal_fhdr f;
+	int rc = 0;
+
+	while (rc == 0 && off + WAL_FRAME_HDR <= limit) {
+		if (frame_at(v, off, limit, seed, &f) && f.number > v->last_number) {
+			rc = one_frame(v, &f, seed, limit, last, &off);
+			continue;
+		}
+		uint64_t next = next_frame(v, off + WAL_BLOCK, limit, seed);
+		if (next == limit)
+			break;
+		rc = damage(v, v->file, off, false, "no frame with a right checksum is here");
+		off = next;
+	}
+	v->prev_end = off;
+	return rc < 0 ? rc : 0;
+}
+
+/* --- segments ---------------------------------------------------------------------------------- */
+
+static int rows(struct view *v, const struct wal_shdr *h)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < h->n_groups && rc == 0 && v->ops->row; i++) {
+		struct wal_row r;
+		wal_row_get(v->img.data, i, &r);
+		struct wal_view_row show = {.group = r.group,
+			.term = r.term,
+			.vote = r.vote,
+			.mark_index = r.mark_index,
+			.mark_term = r.mark_term,
+			.first = r.first,
+			.last = r.last};
+		rc = v->ops->row(v->ctx, &show);
+	}
+	return rc;
+}
+
+static int segment(struct view *v, uint32_t seq, bool first, bool last)
+{
+	const char *why = "shorter than its header";
+	struct wal_shdr h = {.seq = 0};
+
+	snprintf(v->file, sizeof v->file, "%010u.wal", seq);
+	int rc = read_file(v);
+	if (rc)
+		return rc;
+	int bad = v->img.len < WAL_HDR_BYTES ? -EUCLEAN : wal_shdr_get(v->img.data, &h, &why);
+	if (!bad && h.seq != seq) {
+		bad = -EUCLEAN;
+		why = "header of another segment";
+	}
+	struct wal_view_segment s = {
+		.file = v->file, .seq = seq, .size_bytes = v->img.len, .valid = !bad};
+	if (!bad) {
+		s.node_id = h.node_id;
+		s.nonce = h.nonce;
+		s.segment_bytes = h.segment_size;
+		s.prev_last = h.prev_last;
+		s.prev_end = h.prev_end;
+		s.n_groups = h.n_groups;
+	}
+	/* Said of the segment before, so said first. */
+	if (!bad && v->has_prev &&
+		(h.prev_last > v->last_number ||
+			(h.prev_last == v->last_number && h.prev_end > v->prev_end)))
+		rc = damage(v, v->prev_file, v->prev_end, false,
+			"the next segment says that flushed frames follow here");
+	if (rc == 0 && v->ops->segment)
+		rc = v->ops->segment(v->ctx, &s);
+	if (rc == 0 && bad)
+		rc = damage(v, v->file, 0, false, why);
+	v->has_prev = false;
+	if (rc || bad)
+		return rc; /* its seed stands in the header: no frame of it can be told */
+	rc = rows(v, &h);
+	if (first || v->last_number < h.prev_last)
+		v->last_number = h.prev_last;
+	if (rc == 0)
+		rc = frames(v, &h, last);
+	v->has_prev = true;
+	memcpy(v->prev_file, v->file, sizeof v->prev_file);
+	return rc;
+}
+
+int wal_view(struct disk *disk, const char *dir, const struct wal_view_ops *ops, void *ctx,
+	struct vx_err *err)
+{
+	struct view v = {.disk = disk, .dir = dir, .ops = ops, .ctx = ctx, .err = err};
+	int rc = disk->ops->list(disk, dir, each_name, &v);
+
+	if (rc)
+		rc = vx_err_set(err, rc, "%s: %s", dir, strerror(-rc));
+	else if (v.seqs.len == 0)
+		rc = vx_err_set(err, -ENODATA, "%s: has no segment", dir);
+	size_t n = v.seqs.len / 4;
+	if (rc == 0)
+		qsort(v.seqs.data, n, 4, by_number);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		uint32_t seq = get_le32(v.seqs.data + 4 * i);
+		if (i && seq != get_le32(v.seqs.data + 4 * (i - 1)) + 1) {
+			char missing[32];
+			snprintf(missing, sizeof missing, "%010u.wal",
+				get_le32(v.seqs.data + 4 * (i - 1)) + 1);
+			rc = damage(&v, missing, 0, false, "is missing");
+			v.has_prev = false;
+		}
+		if (rc == 0)
+			rc = segment(&v, seq, i == 0, i + 1 == n);
+	}
+	buf_release(&v.seqs);
+	buf_release(&v.img);
+	return rc;
+}
