@@ -50,6 +50,19 @@ static int metadb_fail(struct run *r, int rc)
 
 /* --- staging ------------------------------------------------------------------------------- */
 
+/* Those in one segment: the next one is made only when this one is done with. */
+static int flush_long_ids(struct run *r, struct seg *g)
+{
+	const struct long_id *ids = (const void *)r->longs.data;
+	int rc = 0;
+
+	for (size_t i = 0; i < r->longs.len / sizeof *ids && rc == 0; i++)
+		if (slot_seg(ids[i].slot) == g->no)
+			rc = seg_write_cell(
+				r->s->disk, g, slot_at(ids[i].slot), ids[i].id, ids[i].len);
+	return rc;
+}
+
 /* Writes what is staged: segments first, then the index. */
 static int flush(struct run *r)
 {
@@ -68,12 +81,10 @@ static int flush(struct run *r)
 			return rc;
 		rc = seg_write(r->s->disk, g, slot_at(slot), n, vecs + (size_t)done * dim,
 			r->s->stage_rows.data + (size_t)done * SEG_ROW_SIZE);
+		if (rc == 0)
+			rc = flush_long_ids(r, g);
 		done += n;
 	}
-	const struct long_id *ids = (const void *)r->longs.data;
-	for (size_t i = 0; i < r->longs.len / sizeof *ids && rc == 0; i++)
-		rc = seg_write_cell(r->s->disk, slice_seg(sl, slot_seg(ids[i].slot)),
-			slot_at(ids[i].slot), ids[i].id, ids[i].len);
 	if (rc)
 		return vx_err_set(r->err, rc, "collection %u: cannot write vectors", sl->cid);
 

@@ -871,6 +871,35 @@ static void store_survives_kill(void **state)
 	fix_release(&f);
 }
 
+/* Ids too long for a slot row are written on both sides of a segment's border by one entry. */
+static void store_long_ids_cross_a_segment_border(void **state)
+{
+	struct fix f;
+	struct slice_stats st;
+	uint8_t expect[600];
+	uint32_t n;
+
+	(void)state;
+	fix_init(&f, disk_real());
+	fix_open(&f);
+	assert_int_equal(fix_create(&f, CID), 0);
+	do {
+		struct apply_result res;
+		struct logged *l = fix_random_entry(&f, 600, expect, &n);
+		assert_int_equal(fix_apply(&f, l, &res, NULL), 0);
+		struct slice *sl = shard_slice_get(f.s, CID, NULL, NULL);
+		assert_non_null(sl);
+		slice_stat(sl, &st);
+		slice_put(sl);
+	} while (st.nslots < 65536 + 100);
+	fix_compare(&f);
+	fix_close(&f, false);
+	fix_open(&f);
+	fix_compare(&f);
+	fix_close(&f, false);
+	fix_release(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -888,6 +917,7 @@ int main(void)
 		cmocka_unit_test(store_full_disk_can_be_retried),
 		cmocka_unit_test(store_full_disk_under_sqlite_can_be_retried),
 		cmocka_unit_test(store_drop_waits_for_readers),
+		cmocka_unit_test(store_long_ids_cross_a_segment_border),
 		cmocka_unit_test(store_survives_kill),
 	};
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
