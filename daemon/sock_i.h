@@ -7,6 +7,7 @@
 
 #include "base/lock.h"
 #include "cluster/db.h"
+#include "cluster/snapshot.h"
 #include "daemon/sock.h"
 #include "daemon/spin.h"
 #include "rpc/rpc.h"
@@ -63,6 +64,7 @@ struct session {
 	struct coll_query *queries;
 	struct coll_answer *answers;
 	int *rcs;
+	struct snap_in *receiving; /* a snapshot that is coming in; NULL: none */
 	size_t n_queries_cap, n_answers_cap;
 
 	/* Between db's threads and the session's. */
@@ -90,6 +92,7 @@ int op_get(struct session *s, const struct rpc_frame *f);
 int op_scan(struct session *s, const struct rpc_frame *f);
 int op_query(struct session *s, const struct rpc_frame *f);
 int op_admin(struct session *s, const struct rpc_frame *f);
+int op_snap(struct session *s, const struct rpc_frame *f);
 
 /* Unpacks the request into the arena; answers with an error and returns false otherwise. */
 bool op_unpack(struct session *s, const struct rpc_frame *f, const ProtobufCMessageDescriptor *d,

@@ -77,6 +77,7 @@ void session_free(struct session *s)
 	free(s->answers);
 	free(s->queries);
 	free(s->rcs);
+	snapshot_in_free(s->receiving);
 	close(s->done_fd);
 	vx_mutex_release(&s->done_lock);
 	free(s);
@@ -288,6 +289,8 @@ static int serve(struct session *s, const struct rpc_frame *f)
 	case RPC_INDEX:
 	case RPC_RECALL:
 		return op_admin(s, f);
+	case RPC_SNAP:
+		return op_snap(s, f);
 	default:
 		/* A newer client: the connection itself is sound. */
 		vx_err_set(&err, -EOPNOTSUPP, "request type %u is not known here", f->type);

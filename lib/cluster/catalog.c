@@ -199,6 +199,25 @@ static struct coll *list_find(struct db *db, uint32_t cid)
 	return c;
 }
 
+/* Takes one struct out of the list; the collection goes on under another one. */
+static void list_unlink(struct db *db, struct coll *c)
+{
+	bool there = false;
+
+	vx_lock(&db->coll_lock);
+	for (struct coll **p = &db->colls; *p && !there; p = &(*p)->next) {
+		if (*p == c) {
+			*p = c->next;
+			there = true;
+			break;
+		}
+	}
+	vx_unlock(&db->coll_lock);
+	if (there)
+		coll_put(c);
+	atomic_fetch_add(&db->catalog_version, 1);
+}
+
 static void list_remove(struct db *db, uint32_t cid)
 {
 	struct coll *c = NULL;
@@ -506,21 +525,90 @@ static int op_create(
 	return rc;
 }
 
+static int forget(sqlite3 *sq, sqlite3_int64 cid)
+{
+	int rc = run(sq, "DELETE FROM opt WHERE cid=?", "i", cid);
+
+	if (rc == 0)
+		rc = run(sq, "DELETE FROM place WHERE cid=?", "i", cid);
+	return rc ? rc : run(sq, "DELETE FROM coll WHERE cid=?", "i", cid);
+}
+
 static int op_drop(struct db *db, struct bytes_reader *r, int *ret_status, uint32_t *ret_cid)
 {
 	sqlite3 *sq = db->catalog->sq;
 	sqlite3_int64 cid = rd_le32(r);
-	int rc = run(sq, "DELETE FROM coll WHERE cid=?", "i", cid);
+	int rc = forget(sq, cid);
 
-	if (rc == 0 && sqlite3_changes(sq) == 0) {
+	if (rc == 0 && sqlite3_changes(sq) == 0)
+		*ret_status = -ENOENT;
+	else
+		*ret_cid = (uint32_t)cid;
+	return rc;
+}
+
+/* Whoever had the name is dropped in the same transaction: there is no moment without one. */
+static int op_rename(struct db *db, struct bytes_reader *r, int *ret_status, uint32_t *ret_cid,
+	uint32_t *ret_old)
+{
+	sqlite3 *sq = db->catalog->sq;
+	char name[VX_NAME_MAX + 1];
+	sqlite3_int64 cid = rd_le32(r), old = 0;
+	sqlite3_stmt *st;
+
+	int rc = rd_string(r, rd_u8(r), name, sizeof name);
+	bool replace = rd_u8(r) != 0;
+	if (rc || r->bad)
+		return -EUCLEAN;
+	rc = map_sqlite(sqlite3_prepare_v2(sq, "SELECT cid FROM coll WHERE name=?", -1, &st, NULL));
+	if (rc)
+		return rc;
+	sqlite3_bind_text(st, 1, name, -1, SQLITE_STATIC);
+	if (next_row(st, &rc))
+		old = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	if (rc)
+		return rc;
+	if (old && (!replace || old == cid)) {
+		*ret_status = -EEXIST;
+		return 0;
+	}
+	struct coll *c = list_find(db, (uint32_t)cid);
+	coll_put(c);
+	if (!c) {
 		*ret_status = -ENOENT;
 		return 0;
 	}
+	if (old)
+		rc = forget(sq, old);
 	if (rc == 0)
-		rc = run(sq, "DELETE FROM opt WHERE cid=?", "i", cid);
-	if (rc == 0)
-		rc = run(sq, "DELETE FROM place WHERE cid=?", "i", cid);
+		rc = run(sq, "UPDATE coll SET name=?, epoch=epoch+1 WHERE cid=?", "si", name, cid);
 	*ret_cid = (uint32_t)cid;
+	*ret_old = (uint32_t)old;
+	return rc;
+}
+
+/* Out of memory there is no way back: what is in the database must be in the list. */
+static int load_coll_for_sure(struct db *db, uint32_t cid)
+{
+	int rc;
+
+	while ((rc = load_coll(db, cid)) == -ENOMEM)
+		usleep(100000);
+	return rc;
+}
+
+/* The new name first: lookups find it from then on. */
+static int list_rename(struct db *db, uint32_t cid, uint32_t old)
+{
+	struct coll *before = list_find(db, cid);
+
+	int rc = load_coll_for_sure(db, cid);
+	if (rc == 0 && before)
+		list_unlink(db, before);
+	coll_put(before);
+	if (old)
+		list_remove(db, old);
 	return rc;
 }
 
@@ -607,6 +695,7 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	struct catalog *cat = db->catalog;
 	struct entry_reader e;
 	char key[64], value[CONFIG_VALUE_MAX + 1];
+	uint32_t old = 0;
 	int rc = 0;
 
 	*ret_status = 0;
@@ -636,6 +725,9 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	case CAT_SET_OPTION:
 		rc = op_set(db, &r, op == CAT_SET_DIM, ret_status, ret_cid, key, value);
 		break;
+	case CAT_RENAME:
+		rc = op_rename(db, &r, ret_status, ret_cid, &old);
+		break;
 	default:
 		*ret_status = -EOPNOTSUPP;
 	}
@@ -657,9 +749,10 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	cat->applied = index;
 	if (*ret_status || *ret_cid == 0)
 		return 0;
-	if (op == CAT_CREATE) /* it is in the database: there is no way back, so wait for memory */
-		while ((rc = load_coll(db, *ret_cid)) == -ENOMEM)
-			usleep(100000);
+	if (op == CAT_CREATE)
+		rc = load_coll_for_sure(db, *ret_cid);
+	else if (op == CAT_RENAME)
+		rc = list_rename(db, *ret_cid, old);
 	else if (op == CAT_DROP)
 		list_remove(db, *ret_cid);
 	else

@@ -6,6 +6,7 @@
  *	DROP        u32 cid
  *	SET_DIM     u32 cid, u32 dimension: compare-and-set from 0; seals the collection
  *	SET_OPTION  u32 cid, key, value
+ *	RENAME      u32 cid, name, u8 replace: a collection of that name is dropped if 1, else EEXIST
  */
 #ifndef VECFS_CLUSTER_CATALOG_H
 #define VECFS_CLUSTER_CATALOG_H

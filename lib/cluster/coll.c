@@ -95,7 +95,7 @@ int db_list(struct db *db, int (*each)(void *arg, const char *name, uint32_t cid
 	c = db->colls ? coll_ref(db->colls) : NULL;
 	vx_unlock(&db->coll_lock);
 	while (c) {
-		if (rc == 0 && !coll_gone(c))
+		if (rc == 0 && !coll_gone(c) && c->name[0] != HIDDEN)
 			rc = each(arg, c->name, c->cid);
 		/* Walk by name: the list may have changed while 'each' ran. */
 		vx_lock(&db->coll_lock);
@@ -220,12 +220,31 @@ static int schema_pairs(
 	return 0;
 }
 
+int coll_create_raw(struct db *db, const char *name, uint32_t spread, const struct buf *pairs,
+	uint16_t n_pairs, struct vx_err *err)
+{
+	struct buf b = BUF_INIT;
+	uint32_t cid;
+
+	int rc = home_space_check(db, 4096, false, err);
+	if (rc == 0)
+		rc = buf_put_u8(&b, CAT_CREATE);
+	if (rc == 0)
+		rc = cat_put_name(&b, name);
+	if (rc == 0)
+		rc = buf_put_le16(&b, n_pairs);
+	if (rc == 0)
+		rc = buf_append(&b, pairs->data, pairs->len);
+	if (rc == 0)
+		rc = put_placements(db, &b, spread ? spread : 1);
+	return cat_propose(db, &b, rc, &cid);
+}
+
 int db_create(struct db *db, const char *name, const struct coll_schema *schema, struct vx_err *err)
 {
 	static const struct coll_schema defaults = {.metric = VX_COSINE};
-	struct buf b = BUF_INIT, pairs = BUF_INIT;
+	struct buf pairs = BUF_INIT;
 	uint16_t n;
-	uint32_t cid;
 
 	if (!schema)
 		schema = &defaults;
@@ -233,19 +252,8 @@ int db_create(struct db *db, const char *name, const struct coll_schema *schema,
 	if (rc == 0)
 		rc = schema_pairs(schema, &pairs, &n, err);
 	if (rc == 0)
-		rc = home_space_check(db, 4096, false, err);
-	if (rc == 0)
-		rc = buf_put_u8(&b, CAT_CREATE);
-	if (rc == 0)
-		rc = cat_put_name(&b, name);
-	if (rc == 0)
-		rc = buf_put_le16(&b, n);
-	if (rc == 0)
-		rc = buf_append(&b, pairs.data, pairs.len);
+		rc = coll_create_raw(db, name, schema->spread, &pairs, n, err);
 	buf_release(&pairs);
-	if (rc == 0)
-		rc = put_placements(db, &b, schema->spread ? schema->spread : 1);
-	rc = cat_propose(db, &b, rc, &cid);
 	if (rc == -EEXIST)
 		return vx_err_set(err, rc, "collection '%s' exists already", name);
 	if (rc && (!err || !err->msg[0]))
@@ -271,6 +279,67 @@ static int drop_slice(struct db *db, uint32_t shard, uint32_t cid)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* Shuts writers out and waits for those under way. */
+static int drop_begin(struct coll *c, struct vx_err *err)
+{
+	struct db *db = c->db;
+
+	vx_lock(&db->coll_lock);
+	int rc = c->dropping ? -EBUSY : 0;
+	c->dropping = true;
+	while (rc == 0 && c->writers > 0)
+		vx_cond_wait(&db->coll_cond, &db->coll_lock);
+	vx_unlock(&db->coll_lock);
+	return rc ? vx_err_set(err, rc, "collection '%s' is being dropped already", c->name) : 0;
+}
+
+/* 'rc': how it went.  Once the name is gone, a failure is mended at the next start. */
+static void drop_end(struct coll *c, int rc)
+{
+	struct db *db = c->db;
+
+	for (uint32_t i = 0; rc == 0 && i < c->n_places; i++)
+		(void)drop_slice(db, c->places[i].shard, c->cid);
+	if (rc) {
+		vx_lock(&db->coll_lock);
+		c->dropping = false;
+		vx_cond_broadcast(&db->coll_cond);
+		vx_unlock(&db->coll_lock);
+	}
+}
+
+int coll_reveal(struct coll *c, const char *name, bool replace, struct vx_err *err)
+{
+	struct db *db = c->db;
+	struct buf b = BUF_INIT;
+	int rc = 0;
+	struct coll *old = replace ? db_coll(db, name, &rc, NULL) : NULL;
+
+	rc = old ? drop_begin(old, err) : 0;
+	if (rc) {
+		coll_put(old);
+		return rc;
+	}
+	rc = buf_put_u8(&b, CAT_RENAME);
+	if (rc == 0)
+		rc = buf_put_le32(&b, c->cid);
+	if (rc == 0)
+		rc = cat_put_name(&b, name);
+	/* One that came since we looked is not ours to drop. */
+	if (rc == 0)
+		rc = buf_put_u8(&b, old != NULL);
+	rc = cat_propose(db, &b, rc, NULL);
+	if (rc)
+		vx_err_set(err, rc,
+			rc == -EEXIST ? "collection '%s' exists already"
+				      : "collection '%s' was not put in place",
+			name);
+	if (old)
+		drop_end(old, rc);
+	coll_put(old);
+	return rc;
+}
+
 /* Writers are shut out first and those under way waited for, so that "empty" stays true until the catalog
  * has forgotten the name: nothing acknowledged is dropped unasked. */
 int db_drop(struct db *db, const char *name, bool force, struct vx_err *err)
@@ -281,16 +350,10 @@ int db_drop(struct db *db, const char *name, bool force, struct vx_err *err)
 
 	if (!c)
 		return rc;
-	vx_lock(&db->coll_lock);
-	if (c->dropping)
-		rc = -EBUSY;
-	c->dropping = true;
-	while (rc == 0 && c->writers > 0)
-		vx_cond_wait(&db->coll_cond, &db->coll_lock);
-	vx_unlock(&db->coll_lock);
+	rc = drop_begin(c, err);
 	if (rc) {
 		coll_put(c);
-		return vx_err_set(err, rc, "collection '%s' is being dropped already", name);
+		return rc;
 	}
 	struct coll_index_info info = {.records = 0};
 	if (!force)
@@ -312,16 +375,7 @@ int db_drop(struct db *db, const char *name, bool force, struct vx_err *err)
 			rc = buf_put_le32(&b, c->cid);
 		rc = cat_propose(db, &b, rc, NULL);
 	}
-	if (rc == 0) {
-		/* The name is gone; a failure from here on is mended at the next start. */
-		for (uint32_t i = 0; i < c->n_places; i++)
-			(void)drop_slice(db, c->places[i].shard, c->cid);
-	} else {
-		vx_lock(&db->coll_lock);
-		c->dropping = false;
-		vx_cond_broadcast(&db->coll_cond);
-		vx_unlock(&db->coll_lock);
-	}
+	drop_end(c, rc);
 	coll_put(c);
 	return rc;
 }
@@ -350,11 +404,37 @@ static int note_orphan(void *arg, uint32_t cid)
 	return 0;
 }
 
+/* The name of some hidden collection. */
+static bool find_hidden(struct db *db, char ret[VX_NAME_MAX + 1])
+{
+	bool found = false;
+
+	vx_lock(&db->coll_lock);
+	for (struct coll *c = db->colls; c && !found; c = c->next) {
+		found = c->name[0] == HIDDEN;
+		if (found)
+			snprintf(ret, VX_NAME_MAX + 1, "%s", c->name);
+	}
+	vx_unlock(&db->coll_lock);
+	return found;
+}
+
 void coll_reconcile(struct db *db)
 {
+	char name[VX_NAME_MAX + 1];
+
 	/* Without room the catalog may not know yet of collections that the log has. */
 	if (applier_stalled(db, META_GROUP))
 		return;
+	while (find_hidden(db, name)) {
+		struct vx_err err = VX_ERR_INIT;
+		int rc = db_drop(db, name, true, &err);
+
+		log_info("cluster", "%s: a restore that was interrupted, dropped%s%s", name,
+			rc ? ": " : "", rc ? vx_err_msg(&err, rc) : "");
+		if (rc)
+			break;
+	}
 	for (uint32_t s = 0; s < db->n_shards; s++) {
 		struct orphans o = {.db = db};
 

@@ -215,6 +215,7 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
 		return rc;
 	}
 	coll_reconcile(db);
+	snapshots_sweep(db);
 	log_info("cluster", "%s open: %u shard%s, ready after %.0f ms", db->dir, db->n_shards,
 		db->n_shards == 1 ? "" : "s", (double)(clock_mono_ns() - db->start_ns) / 1e6);
 	*ret = db;

@@ -13,6 +13,7 @@
  *	indexer.c   background index work
  *	compactor.c background compaction
  *	quota.c     memory.max, quota.max
+ *	manifest.c snapshot.c snapin.c restore.c   snapshots
  *	db.c        opening and closing, statistics
  */
 #ifndef VECFS_CLUSTER_DB_I_H
@@ -225,7 +226,13 @@ VX_MUST_CHECK
 int path_join(char *out, size_t cap, const char *fmt, ...) VX_PRINTF(3, 4);
 
 /* catalog.c */
-enum catalog_op { CAT_CREATE = 1, CAT_DROP = 2, CAT_SET_DIM = 3, CAT_SET_OPTION = 4 };
+enum catalog_op {
+	CAT_CREATE = 1,
+	CAT_DROP = 2,
+	CAT_SET_DIM = 3,
+	CAT_SET_OPTION = 4,
+	CAT_RENAME = 5
+};
 VX_MUST_CHECK
 int catalog_open(struct db *db, struct vx_err *err); /* fills db->colls */
 void catalog_close(struct db *db);
@@ -246,6 +253,17 @@ VX_MUST_CHECK
 int coll_fix_dim(struct coll *c, uint32_t dim, struct vx_err *err);
 const char *coll_opt_get(struct coll *c, enum coll_opt o); /* coll_lock held; default if unset */
 uint32_t coll_shard_of(const struct coll *c, const char *id, size_t len);
+/* Collections whose names start with a dot are in the making: listings do not show them, and a start
+ * drops them. */
+#define HIDDEN '.'
+/* Creates a collection of any name with the given pairs of catalog.h. */
+VX_MUST_CHECK
+int coll_create_raw(struct db *db, const char *name, uint32_t spread, const struct buf *pairs,
+	uint16_t n_pairs, struct vx_err *err);
+/* Gives a hidden collection its name in one step; -EEXIST when there is one and not 'replace', else that one
+ * is dropped in the same step. */
+VX_MUST_CHECK
+int coll_reveal(struct coll *c, const char *name, bool replace, struct vx_err *err);
 /* Drops slices on disk that no collection of the catalog owns (left by a crash during a drop). */
 void coll_reconcile(struct db *db);
 VX_MUST_CHECK
@@ -304,6 +322,10 @@ int compactor_room(void *ctx, uint64_t disk, uint64_t memory); /* shard_opts.com
 /* Pins the slice of a collection in one of its shards; NULL with *ret_rc == 0 when it does not exist
  * (no record ever got there). */
 struct slice *coll_slice(struct coll *c, uint32_t shard, int *ret_rc, struct vx_err *err);
+
+/* snapshot.c */
+/* At the start: removes what interrupted takes, receives and removals left. */
+void snapshots_sweep(struct db *db);
 
 /* search.c */
 struct pool *pool_new(unsigned threads);

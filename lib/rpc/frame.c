@@ -35,6 +35,7 @@ static const char *const type_names[] = {
 	[RPC_CONFIG] = "config",
 	[RPC_INDEX] = "index",
 	[RPC_RECALL] = "recall",
+	[RPC_SNAP] = "snapshot",
 };
 
 const char *rpc_type_name(uint8_t type)

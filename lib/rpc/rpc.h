@@ -46,6 +46,7 @@ enum rpc_type {
 	RPC_CONFIG = 11,
 	RPC_INDEX = 12,
 	RPC_RECALL = 13,
+	RPC_SNAP = 14,
 	RPC_ANSWER = 0x80, /* the bit that makes a request's type its answer's */
 	RPC_ERROR = 0xff,
 };

@@ -209,6 +209,67 @@ int metadb_open(struct metadb *db, const char *path, unsigned cache_kib, struct 
 	return rc;
 }
 
+int metadb_open_copy(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err)
+{
+	char sql[128];
+
+	int rc = metadb_connect(db, path, SQLITE_OPEN_READONLY, err);
+	if (rc)
+		return rc;
+	snprintf(sql, sizeof sql,
+		"PRAGMA cache_size=-%u; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;"
+		"PRAGMA cell_size_check=ON;",
+		cache_kib);
+	rc = metadb_exec(db, sql, err);
+	if (rc)
+		metadb_close(db);
+	return rc;
+}
+
+/* All pages in one step: one read transaction of 'from', and no restarts because of its writer. */
+static int copy_pages(struct metadb *to, struct metadb *from, struct vx_err *err)
+{
+	sqlite3_backup *b = sqlite3_backup_init(to->c, "main", from->c, "main");
+	if (!b)
+		return metadb_err(to, metadb_errno(to->c, sqlite3_extended_errcode(to->c)), err);
+	int step = sqlite3_backup_step(b, -1);
+	int rc = sqlite3_backup_finish(b);
+	if (step == SQLITE_DONE && rc == SQLITE_OK)
+		return 0;
+	rc = metadb_errno(to->c, step == SQLITE_DONE ? rc : step);
+	return vx_err_set(err, rc ? rc : -EIO, "meta.db: cannot be copied: %s",
+		sqlite3_errstr(step == SQLITE_DONE ? rc : step));
+}
+
+int metadb_copy(struct metadb *from, const char *to, struct vx_err *err)
+{
+	struct metadb db;
+
+	int rc = metadb_connect(&db, to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, err);
+	if (rc)
+		return rc;
+	rc = metadb_exec(&db, "PRAGMA page_size=4096; PRAGMA synchronous=OFF;", err);
+	if (rc == 0 && pagesum_reserve(db.c))
+		rc = vx_err_set(err, -EIO, "meta.db: no room for checksums");
+	/* The file must be known for one with checksums before its first page is copied. */
+	if (rc == 0)
+		rc = metadb_exec(&db, "CREATE TABLE first(a)", err);
+	if (rc == 0)
+		rc = copy_pages(&db, from, err);
+	metadb_close(&db);
+	if (rc)
+		return rc;
+	rc = metadb_connect(&db, to, SQLITE_OPEN_READWRITE, err);
+	if (rc)
+		return rc;
+	rc = metadb_exec(&db,
+		"PRAGMA synchronous=OFF; PRAGMA journal_mode=DELETE;"
+		"BEGIN; DELETE FROM batches; DELETE FROM recent; DELETE FROM hist; COMMIT;",
+		err);
+	metadb_close(&db);
+	return rc;
+}
+
 void metadb_close(struct metadb *db)
 {
 	for (int i = 0; i < ST_MAX; i++)
@@ -320,6 +381,8 @@ int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_
 	}
 	rc = slice_schema_decode(
 		sqlite3_column_blob(st, 2), (size_t)sqlite3_column_bytes(st, 2), ret_schema);
+	if (rc == 0 && cid == 0)
+		cid = ret_schema->cid;
 	if (rc || ret_schema->cid != cid || sqlite3_column_int64(st, 1) != cid) {
 		rc = vx_err_set(err, -EUCLEAN, "meta.db: the schema is damaged or another's");
 		goto out;

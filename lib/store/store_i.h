@@ -158,7 +158,13 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 VX_MUST_CHECK
 int metadb_open(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err);
 void metadb_close(struct metadb *db);
-/* -ENODATA: the directory was never finished. */
+/* Copies what 'from' has committed into the new file 'to', without what only the log and open scans need. */
+VX_MUST_CHECK
+int metadb_copy(struct metadb *from, const char *to, struct vx_err *err);
+/* Opens such a copy; nothing is written. */
+VX_MUST_CHECK
+int metadb_open_copy(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err);
+/* 'cid' 0: any.  -ENODATA: the directory was never finished. */
 VX_MUST_CHECK
 int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_schema,
 	struct metadb_state *ret, struct vx_err *err);
