@@ -52,7 +52,9 @@ static void landed(void *arg, int status, const struct batch_result *res)
 	struct flight *f = s->f;
 
 	vx_lock(&f->lock);
-	if (status == 0) {
+	if (status == 0 && f->txn) {
+		f->hidden += s->records;
+	} else if (status == 0) {
 		f->sum.accepted += s->records;
 		f->sum.inserted += res->inserted;
 		f->sum.updated += res->updated;
@@ -122,6 +124,8 @@ static int failure(int rc, struct vx_err *err)
 		return vx_err_set(err, rc, "there is no quorum, so nothing can be written now");
 	case -ENOENT:
 		return vx_err_set(err, rc, "the collection was dropped");
+	case -ECANCELED:
+		return vx_err_set(err, rc, "it took too long and was given up");
 	case -EUCLEAN:
 		return vx_err_set(err, rc, "the collection is damaged; see the daemon's log");
 	default:
@@ -191,6 +195,8 @@ int flight_submit(struct flight *f, struct batch **b, struct vx_err *err)
 		s->number = f->next++;
 		if (f->origin && s->number < 1u << AGAIN_PARTS_BITS)
 			batch_name(*b, f->origin, again_number(f->unique, s->number));
+		if (f->txn)
+			batch_hide(*b, f->txn);
 		rc = batch_submit(*b, landed, s, err);
 	}
 	if (rc == 0) {
@@ -215,4 +221,22 @@ void flight_sum(struct flight *f, struct flight_sum *ret)
 	vx_lock(&f->lock);
 	*ret = f->sum;
 	vx_unlock(&f->lock);
+}
+
+int flight_commit(struct flight *f, struct vx_err *err)
+{
+	struct batch_result res;
+
+	int rc = txn_commit(f->txn, &res, err);
+	vx_lock(&f->lock);
+	if (rc == 0) {
+		f->sum.accepted = f->hidden;
+		f->sum.inserted = res.inserted;
+		f->sum.updated = res.updated;
+		f->sum.duplicates = res.duplicates;
+		f->sum.shard = res.shard;
+		f->sum.index = res.index;
+	}
+	vx_unlock(&f->lock);
+	return rc;
 }

@@ -461,7 +461,8 @@ struct flight_sum {
 	uint64_t index;
 };
 struct flight {
-	struct coll *c; /* borrowed */
+	struct coll *c;  /* borrowed */
+	struct txn *txn; /* batches are hidden parts of it; NULL: they count when they land */
 	struct vx_mutex lock;
 	struct vx_cond cond; /* a batch landed */
 	/* guarded by lock */
@@ -469,6 +470,7 @@ struct flight {
 	int rc; /* the first failure */
 	struct flight_slot slots[FLIGHT_MAX];
 	struct flight_sum sum; /* of what was acknowledged */
+	uint64_t hidden;       /* records in parts of 'txn' */
 	/* Of a file whose batches may have to be sent again (flight_names); owner only, but for the last. */
 	uint64_t origin, unique;
 	uint64_t next;                   /* number of the next batch */
@@ -492,6 +494,9 @@ int flight_failed(struct flight *f, struct vx_err *err);
 VX_MUST_CHECK
 int flight_wait(struct flight *f, struct vx_err *err);
 void flight_sum(struct flight *f, struct flight_sum *ret);
+/* Commits the transaction of all that landed, and counts it. */
+VX_MUST_CHECK
+int flight_commit(struct flight *f, struct vx_err *err);
 
 /* fs_ingest.c: records of one file on their way into a collection. */
 struct ingest;
@@ -500,7 +505,9 @@ struct ingest_opts {
 	const char *name; /* the file's, borrowed */
 	bool skip;        /* bad records go to failed/, else they end it */
 	bool dry;         /* check alone */
-	uint64_t unique;  /* its batches' names are made of this; 0: they have none */
+	struct txn *
+		txn; /* committed as a whole: planned when dry, else hidden, and committed at the end */
+	uint64_t unique; /* its batches' names are made of this; 0: they have none */
 	struct carry_progress *progress;
 	struct handle *log_to; /* skipped records get their line in the error log; NULL: none */
 };

@@ -8,7 +8,8 @@
  *
  * A name that starts with '.' or ends in .tmp, .part or ~ stages: nothing is read until the file is renamed
  * to its real name.  The rename first checks every record and commits none if one is bad, whatever on_error
- * says; then it commits.  The staging file stays when the rename failed.
+ * says; then it commits them as one transaction: all of them are there afterwards, or none, whatever happens on
+ * the way (lib/cluster/txn.c).  The staging file stays when the rename failed.
  */
 #include "daemon/fs_i.h"
 
@@ -323,27 +324,43 @@ static int run_content(struct content *ct, struct ingest *in, fuse_req_t req, st
 	return rc ? rc : ingest_finish(in, err);
 }
 
+/* One pass over the file: 'dry' plans the transaction, else its parts are sent and it is committed. */
+static int pass_content(struct fs *fs, struct coll *c, struct content *ct, const char *to,
+	struct txn *t, bool dry, fuse_req_t req, uint64_t *ret_line, struct vx_err *err)
+{
+	const struct ingest_opts o = {
+		.format = codec_format_of(to), .name = to, .dry = dry, .txn = t};
+	struct ingest *in;
+
+	int rc = ingest_new(fs, c, &o, &in, err);
+	if (rc)
+		return rc;
+	rc = dry ? 0 : txn_begin(t, err);
+	if (rc == 0)
+		rc = run_content(ct, in, req, err);
+	if (rc) {
+		*ret_line = ingest_bad_line(in);
+		ingest_abort(in, rc, err);
+	}
+	ingest_free(in);
+	return rc;
+}
+
 static int commit_content(struct fs *fs, struct coll *c, struct content *ct, const char *to,
 	fuse_req_t req, uint64_t *ret_line, struct vx_err *err)
 {
-	struct ingest_opts o = {.format = codec_format_of(to), .name = to, .dry = true};
-	struct ingest *in;
-	int rc = 0;
+	struct txn *t;
 
-	for (int pass = 0; pass < 2 && !rc; pass++) {
-		o.dry = pass == 0;
-		o.unique = again_unique(fs);
-		o.progress = o.unique ? again_progress(fs) : NULL;
-		rc = ingest_new(fs, c, &o, &in, err);
-		if (rc)
-			break;
-		rc = run_content(ct, in, req, err);
-		if (rc)
-			*ret_line = ingest_bad_line(in);
-		if (rc && !o.dry) /* the disk is full, say, and batches before are in */
-			ingest_abort(in, rc, err);
-		ingest_free(in);
-	}
+	int rc = txn_new(c, &t);
+	if (rc)
+		return rc;
+	/* A rename that comes again was decided before, or is decided now. */
+	if (again_unique(fs))
+		txn_name(t, carry_epoch(fs->carry), again_number(again_unique(fs), 0));
+	rc = pass_content(fs, c, ct, to, t, true, req, ret_line, err);
+	if (rc == 0)
+		rc = pass_content(fs, c, ct, to, t, false, req, ret_line, err);
+	txn_free(t);
 	return rc;
 }
 

@@ -63,8 +63,9 @@ static int commit(struct ingest *in, struct vx_err *err)
 		return 0;
 	if (!in->o.dry)
 		return flight_submit(&in->flight, &in->batch, err);
+	int rc = in->o.txn ? txn_plan(in->o.txn, in->batch, err) : 0;
 	batch_reset(in->batch);
-	return 0;
+	return rc;
 }
 
 /* --- bad records ------------------------------------------------------------------------------------- */
@@ -289,6 +290,8 @@ int ingest_new(struct fs *fs, struct coll *c, const struct ingest_opts *o, struc
 
 	if (in)
 		flight_init(&in->flight, c);
+	if (in && !o->dry)
+		in->flight.txn = o->txn;
 	if (rc == 0) {
 		in->fs = fs;
 		in->c = c;
@@ -498,6 +501,8 @@ int ingest_finish(struct ingest *in, struct vx_err *err)
 	rc = commit(in, err);
 	if (rc == 0)
 		rc = flight_wait(&in->flight, err);
+	if (rc == 0 && in->o.txn && !in->o.dry)
+		rc = flight_commit(&in->flight, err);
 	if (rc || in->o.dry)
 		return rc;
 	in->none = took_none(in);
@@ -518,8 +523,8 @@ void ingest_abort(struct ingest *in, int rc, const struct vx_err *why)
 {
 	struct vx_err ignored = VX_ERR_INIT;
 
-	/* The records before what was refused stay. */
-	int rc2 = rc == -ENOMEM ? 0 : commit(in, &ignored);
+	/* The records before what was refused stay, unless it is all or nothing. */
+	int rc2 = rc == -ENOMEM || in->o.txn ? 0 : commit(in, &ignored);
 	if (rc2 == 0)
 		rc2 = flight_wait(&in->flight, &ignored);
 	else
@@ -529,7 +534,10 @@ void ingest_abort(struct ingest *in, int rc, const struct vx_err *why)
 	if (buf_printf(&in->errs, "%llu: %s: %s\n", (unsigned long long)in->bad_line,
 		    vx_errno_name(rc), vx_err_msg(why, rc)))
 		log_warn("fs", "%s: no memory for failed/", in->o.name);
-	keep_notes(in, rc, why);
+	if (!in->o.txn)
+		keep_notes(in, rc, why);
+	else if (write_rejects(in)) /* nothing of it is in: there is no receipt */
+		log_warn("fs", "%s: no note in failed/", in->o.name);
 }
 
 uint64_t ingest_bytes(const struct ingest *in)

@@ -23,6 +23,7 @@ struct batch {
 	uint32_t count, duplicates;
 	bool deletes_only;
 	uint64_t origin, seq; /* what its owner calls it; 0: nothing */
+	struct txn *txn;      /* a hidden part of it; NULL: seen when it is applied */
 	struct part *parts;
 	uint32_t n_parts;
 	/* Open addressing over hash_id of the ids put so far: counts duplicates.  0 is "empty". */
@@ -61,6 +62,7 @@ void batch_reset(struct batch *b)
 	}
 	b->count = b->duplicates = b->n_seen = b->dim = 0;
 	b->origin = b->seq = 0;
+	b->txn = NULL;
 	b->deletes_only = true;
 	if (b->seen)
 		memset(b->seen, 0, b->seen_cap * sizeof *b->seen);
@@ -82,6 +84,21 @@ void batch_name(struct batch *b, uint64_t origin, uint64_t seq)
 {
 	b->origin = origin;
 	b->seq = seq;
+}
+
+void batch_hide(struct batch *b, struct txn *t)
+{
+	b->txn = t;
+}
+
+uint32_t batch_low_shard(const struct batch *b)
+{
+	uint32_t low = SHARDS_MAX;
+
+	for (uint32_t i = 0; i < b->n_parts; i++)
+		if (b->parts[i].count)
+			low = VX_MIN(low, b->parts[i].shard);
+	return low;
 }
 
 size_t batch_count(const struct batch *b)
@@ -324,7 +341,7 @@ static int admit(struct batch *b, struct vx_err *err)
 	rc = home_space_check(db, batch_bytes(b), b->deletes_only, err);
 	if (rc == 0 && !b->deletes_only) {
 		rc = coll_fix_dim(c, b->dim, err);
-		if (rc == 0)
+		if (rc == 0 && !b->txn) /* the whole file was */
 			rc = quota_check(c, batch_bytes(b), b->count, err);
 		if (rc == 0)
 			indexer_throttle(c);
@@ -375,6 +392,8 @@ int batch_submit(struct batch *b, batch_done_fn *done, void *arg, struct vx_err 
 	op->res.duplicates = b->duplicates;
 	atomic_init(&op->left, parts);
 	inflight_add(db, op->bytes);
+	if (b->txn)
+		txn_count_duplicates(b->txn, b->duplicates);
 	for (uint32_t i = 0, k = 0, n = b->n_parts; k < parts && i < n; i++) {
 		struct part *p = &b->parts[i];
 		struct entry_header h = {
@@ -388,6 +407,8 @@ int batch_submit(struct batch *b, batch_done_fn *done, void *arg, struct vx_err 
 
 		if (p->count == 0)
 			continue;
+		if (b->txn)
+			h.part = txn_next_part(b->txn, p->shard, &h.txn);
 		entry_finish(&e, 0, &h, p->count);
 		p->entry = (struct buf)BUF_INIT; /* libraft frees it: its heap is malloc's */
 		op->tickets[k].done = on_ticket;

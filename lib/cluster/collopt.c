@@ -30,6 +30,9 @@ const struct coll_option coll_options[] = {
 		"memory its index may take, as 512M; 0: no limit"},
 	[CO_QUOTA_MAX] = {"quota.max", "0", NULL, NULL, false,
 		"disk it may take, as 20G; 0: no limit"},
+	[CO_INBOX_MAX] = {"inbox.max", "1G", NULL, NULL, false,
+		"bytes of a file that is renamed in inbox/ and so committed as a whole; 0: no "
+		"limit"},
 };
 const size_t n_coll_options = VX_ARRAY_SIZE(coll_options);
 _Static_assert(VX_ARRAY_SIZE(coll_options) == CO_N, "the table follows enum coll_opt");
@@ -74,6 +77,7 @@ int coll_option_check(enum coll_opt o, const char *value, struct vx_err *err)
 		return vx_recall_parse(value, strlen(value), &recall, err);
 	case CO_MEMORY_MAX:
 	case CO_QUOTA_MAX:
+	case CO_INBOX_MAX:
 		if (!quota_parse(value, &size))
 			return vx_err_set(
 				err, -EINVAL, "%s: '%s' is not a size like 512M", d->name, value);

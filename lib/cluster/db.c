@@ -1,7 +1,7 @@
 /* db.c - opening, closing and the counters.
  *
  * Order of opening: directory (lock, identity), catalog, shards, log and groups, apply workers, replay
- * (every entry above a group's mark is applied again and found to be there), index workers.  Closing goes
+ * (every entry above a group's mark is applied again and found to be there), index workers; then files that the last run left half committed are settled (txn.c).  Closing goes
  * the other way: what was accepted is applied, every group marked, the log closed, stores closed.
  */
 #include <math.h>
@@ -136,10 +136,13 @@ static void init_locks(struct db *db)
 	vx_mutex_init(&db->compact_lock, LOCK_QUEUE);
 	vx_cond_init(&db->compact_cond);
 	vx_mutex_init(&db->space_lock, LOCK_LEAF);
+	vx_mutex_init(&db->txn_lock, LOCK_LEAF);
+	vx_cond_init(&db->txn_cond);
 }
 
 static void release_all(struct db *db, bool save)
 {
+	txn_stop(db);
 	indexer_stop(db);
 	compactor_stop(db);
 	if (db->repl)
@@ -153,6 +156,8 @@ static void release_all(struct db *db, bool save)
 	for (uint32_t s = 0; s < SHARDS_MAX; s++)
 		free(db->shard_ctx[s]);
 	home_close(db);
+	vx_cond_release(&db->txn_cond);
+	vx_mutex_release(&db->txn_lock);
 	vx_mutex_release(&db->space_lock);
 	vx_cond_release(&db->compact_cond);
 	vx_mutex_release(&db->compact_lock);
@@ -208,6 +213,8 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
 		rc = indexer_start(db);
 	if (rc == 0)
 		rc = compactor_start(db);
+	if (rc == 0)
+		rc = txn_start(db);
 	if (rc) {
 		if (err && !err->msg[0])
 			vx_err_set(err, rc, "%s: %s", opts->data_dir, strerror(-rc));

@@ -166,6 +166,39 @@ typedef void batch_done_fn(void *arg, int status, const struct batch_result *res
 VX_MUST_CHECK
 int batch_submit(struct batch *b, batch_done_fn *done, void *arg, struct vx_err *err);
 
+/* --- whole files ---------------------------------------------------------------------
+ * Batches that are there all at once or never.  One owner:
+ *
+ *	txn_new(c, &t)
+ *	txn_plan(t, b, &err); batch_reset(b); ...	each batch, for the first time
+ *	txn_begin(t, &err)
+ *	batch_hide(b, t); batch_submit(b, ...); ...	the same batches; wait for all of them
+ *	txn_commit(t, &res, &err)
+ *	txn_free(t)
+ *
+ * Readers see nothing before the commit, and then, shard by shard, all of it.  Where ids come twice the last one
+ * wins; against other writers the commit counts, not the batches. */
+struct txn;
+VX_MUST_CHECK
+int txn_new(struct coll *c, struct txn **ret);
+/* What is not committed is dropped.  No batch of it may be under way.  NULL is fine. */
+void txn_free(struct txn *t);
+/* As batch_name: a commit that comes again under this name, in another transaction of the same records, is not
+ * applied again; its result is that of the first time, as far as the deciding shard has it. */
+void txn_name(struct txn *t, uint64_t origin, uint64_t seq);
+/* -EFBIG: all of it has more bytes than the collection's inbox.max. */
+VX_MUST_CHECK
+int txn_plan(struct txn *t, const struct batch *b, struct vx_err *err);
+/* -EDQUOT, -ENOSPC. */
+VX_MUST_CHECK
+int txn_begin(struct txn *t, struct vx_err *err);
+/* The batch will be a hidden part; its result counts nothing.  't' must live until it is submitted. */
+void batch_hide(struct batch *b, struct txn *t);
+/* 0: durable and searchable.  -ECANCELED: it took too long, and nothing is there; -ETIMEDOUT: unknown, but
+ * all or nothing; -ENOENT, -EUCLEAN as of a batch. */
+VX_MUST_CHECK
+int txn_commit(struct txn *t, struct batch_result *ret, struct vx_err *err);
+
 /* --- reading --------------------------------------------------------------------------- */
 #define COLL_META 1u
 #define COLL_TEXT 2u

@@ -8,6 +8,7 @@
  *	applier.c   queues and workers between the reactor and the stores
  *	coll.c      create, drop, options, schema
  *	batch.c     writing
+ *	txn.c       whole files
  *	read.c      get, list, scan
  *	search.c    questions
  *	indexer.c   background index work
@@ -58,6 +59,7 @@ enum coll_opt {
 	CO_EMBEDDER,
 	CO_MEMORY_MAX,
 	CO_QUOTA_MAX,
+	CO_INBOX_MAX,
 	CO_N
 };
 
@@ -196,6 +198,13 @@ struct db {
 	bool compact_running, compact_stop;
 	_Atomic uint64_t compact_need; /* bytes of disk that the next one may want */
 
+	struct vx_mutex txn_lock; /* LOCK_LEAF */
+	struct vx_cond txn_cond;
+	struct txn *txns; /* under way in this process */
+	pthread_t txn_thread;
+	bool txn_running, txn_stop;
+	bool txn_settled; /* what the last run left */
+
 	struct pool *pool; /* parallel questions */
 
 	struct vx_mutex space_lock; /* LOCK_LEAF */
@@ -317,6 +326,18 @@ void compactor_stop(struct db *db);
 /* A slice is due. */
 void compactor_post(struct db *db, uint32_t shard, uint32_t cid);
 int compactor_room(void *ctx, uint64_t disk, uint64_t memory); /* shard_opts.compact_room */
+
+/* batch.c */
+/* The lowest shard that it has records for; SHARDS_MAX: it is empty. */
+uint32_t batch_low_shard(const struct batch *b);
+
+/* txn.c */
+VX_MUST_CHECK
+int txn_start(struct db *db); /* settles what the last run left */
+void txn_stop(struct db *db);
+/* The number of the next part in 'shard', from 1, and the transaction's. */
+uint32_t txn_next_part(struct txn *t, uint32_t shard, uint64_t *ret_id);
+void txn_count_duplicates(struct txn *t, uint32_t n);
 
 /* read.c */
 /* Pins the slice of a collection in one of its shards; NULL with *ret_rc == 0 when it does not exist

@@ -1,6 +1,6 @@
 /* apply.c - committed entries become rows, vectors, codes and a new view.
  *
- * Requests are taken in runs: consecutive data entries of one slice share one SQLite transaction.
+ * Requests are taken in runs: consecutive entries of one slice (data, and steps of transactions: txn.c) share one SQLite transaction.
  *
  *	1. BEGIN; per record: find or insert its row, give it a slot, stage vector and slot row
  *	2. staged vectors and rows are written to the segments, codes go to the index
@@ -12,7 +12,7 @@
  * committed state alone, so the next attempt gives the same vectors to the same slots.  The index
  * is therefore told only what it does not have.
  */
-#include "store/store_i.h"
+#include "store/apply_i.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -20,30 +20,7 @@
 
 #include "base/log.h"
 
-struct long_id {
-	uint32_t slot;
-	const char *id;
-	size_t len;
-};
-
-/* One transaction under way. */
-struct run {
-	struct shard *s;
-	struct slice *sl;
-	struct vx_err *err;
-	struct index *ix;
-	struct metadb_state st; /* becomes the slice's at COMMIT */
-	uint32_t first_slot;    /* of the run */
-	uint32_t staged_from;   /* slots [staged_from, st.next_slot) are in the buffers */
-	struct buf kills;       /* struct kill */
-	struct buf longs;       /* struct long_id */
-	struct buf placed;      /* this entry: ordinal (4), rowid (8) per slot */
-	bool hist;
-};
-
-#define PLACED_SIZE 12u
-
-static int metadb_fail(struct run *r, int rc)
+int run_fail(struct run *r, int rc)
 {
 	return metadb_err(&r->sl->wdb, rc, r->err);
 }
@@ -63,8 +40,7 @@ static int flush_long_ids(struct run *r, struct seg *g)
 	return rc;
 }
 
-/* Writes what is staged: segments first, then the index. */
-static int flush(struct run *r)
+int run_flush(struct run *r)
 {
 	struct slice *sl = r->sl;
 	uint32_t dim = sl->schema.dim;
@@ -144,12 +120,12 @@ static int kill_slot(struct run *r, uint64_t index, uint64_t rowid, uint32_t slo
 	if (r->hist) {
 		rc = metadb_get(db, ST_HIST_ADD, &st);
 		if (rc)
-			return metadb_fail(r, rc);
+			return run_fail(r, rc);
 		sqlite3_bind_int64(st, 1, (int64_t)rowid);
 		sqlite3_bind_int64(st, 2, (int64_t)index);
 		rc = metadb_run(db, ST_HIST_ADD);
 		if (rc)
-			return metadb_fail(r, rc);
+			return run_fail(r, rc);
 	}
 	rc = metadb_get(db, ST_DEAD_ADD, &st);
 	if (rc == 0) {
@@ -157,7 +133,7 @@ static int kill_slot(struct run *r, uint64_t index, uint64_t rowid, uint32_t slo
 		sqlite3_bind_int64(st, 2, (int64_t)index);
 		rc = metadb_run(db, ST_DEAD_ADD);
 	}
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 /* --- records --------------------------------------------------------------------------------- */
@@ -174,7 +150,7 @@ static int find(struct run *r, const struct vx_record *rec, struct found *ret)
 
 	int rc = metadb_get(&r->sl->wdb, ST_REC_FIND, &st);
 	if (rc)
-		return metadb_fail(r, rc);
+		return run_fail(r, rc);
 	sqlite3_bind_blob(st, 1, rec->id, (int)rec->id_len, SQLITE_STATIC);
 	rc = metadb_step(&r->sl->wdb, st);
 	*ret = (struct found){.exists = rc == 1};
@@ -184,7 +160,7 @@ static int find(struct run *r, const struct vx_record *rec, struct found *ret)
 		ret->born = (uint64_t)sqlite3_column_int64(st, 2);
 		rc = 0;
 	} else if (rc < 0) {
-		rc = metadb_fail(r, rc);
+		rc = run_fail(r, rc);
 	}
 	sqlite3_reset(st);
 	return rc;
@@ -205,7 +181,7 @@ static int insert(struct run *r, uint64_t index, uint64_t mtime, const struct vx
 
 	int rc = metadb_get(db, ST_REC_INSERT, &st);
 	if (rc)
-		return metadb_fail(r, rc);
+		return run_fail(r, rc);
 	sqlite3_bind_int64(st, 1, (int64_t)r->st.next_rowid);
 	sqlite3_bind_blob(st, 2, rec->id, (int)rec->id_len, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 3, (int64_t)r->st.next_slot);
@@ -214,7 +190,7 @@ static int insert(struct run *r, uint64_t index, uint64_t mtime, const struct vx
 	bind_rest(st, 6, rec);
 	rc = metadb_run(db, ST_REC_INSERT);
 	if (rc)
-		return metadb_fail(r, rc);
+		return run_fail(r, rc);
 	*ret_inserted = sqlite3_changes(db->c) == 1;
 	return 0;
 }
@@ -236,7 +212,7 @@ static int update(struct run *r, uint64_t index, uint64_t mtime, const struct vx
 		bind_rest(st, 5, rec);
 		rc = metadb_run(&r->sl->wdb, ST_REC_UPDATE);
 	}
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 static int delete_rec(struct run *r, uint64_t index, const struct found *f)
@@ -251,11 +227,10 @@ static int delete_rec(struct run *r, uint64_t index, const struct found *f)
 		sqlite3_bind_int64(st, 1, (int64_t)f->rowid);
 		rc = metadb_run(&r->sl->wdb, ST_REC_DELETE);
 	}
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
-/* Applies one record and says how it went.  'ord' counts the storing records of the entry. */
-static int apply_rec(struct run *r, uint64_t index, uint64_t mtime, const struct entry_rec *e,
+int run_record(struct run *r, uint64_t index, uint64_t mtime, const struct entry_rec *e,
 	uint32_t ord, enum rec_result *ret)
 {
 	const struct vx_record *rec = &e->rec;
@@ -317,7 +292,7 @@ static int add_batch_row(
 			get_le64(placed + i * PLACED_SIZE + 4) == rowid + i;
 	int rc = metadb_get(db, ST_BATCH_ADD, &st);
 	if (rc)
-		return metadb_fail(r, rc);
+		return run_fail(r, rc);
 	const uint8_t *rows = r->s->stage_rows.data +
 			      (size_t)(first - r->staged_from) * SEG_ROW_SIZE;
 	sqlite3_bind_int64(st, 1, (int64_t)index);
@@ -331,7 +306,7 @@ static int add_batch_row(
 	else
 		sqlite3_bind_blob(st, 7, placed, (int)(n * PLACED_SIZE), SQLITE_STATIC);
 	rc = metadb_run(db, ST_BATCH_ADD);
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 /* The entry's slots are all still staged: a run flushes between entries only. */
@@ -355,11 +330,11 @@ static int find_recent(
 
 	int rc = metadb_get(&r->sl->wdb, ST_RECENT_FIND, &st);
 	if (rc)
-		return metadb_fail(r, rc);
+		return run_fail(r, rc);
 	sqlite3_bind_int64(st, 1, (int64_t)h->origin);
 	sqlite3_bind_int64(st, 2, (int64_t)h->seq);
 	rc = slice_recall(r->sl, st, res, ret_found);
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 static int add_recent(
@@ -370,7 +345,7 @@ static int add_recent(
 
 	int rc = metadb_get(db, ST_RECENT_ADD, &st);
 	if (rc)
-		return metadb_fail(r, rc);
+		return run_fail(r, rc);
 	uint64_t n = r->st.next_recent++;
 	sqlite3_bind_int64(st, 1, (int64_t)n);
 	sqlite3_bind_int64(st, 2, (int64_t)h->origin);
@@ -389,7 +364,7 @@ static int add_recent(
 			rc = metadb_run(db, ST_RECENT_PRUNE);
 		}
 	}
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 /* Every record must decode and fit the schema before the first one is applied. */
@@ -405,7 +380,7 @@ static bool entry_fits(const struct slice *sl, struct entry_reader rd)
 	return rc == 0;
 }
 
-static void count_result(struct apply_result *res, enum rec_result how)
+void count_result(struct apply_result *res, enum rec_result how)
 {
 	switch (how) {
 	case REC_INSERTED:
@@ -448,10 +423,17 @@ static int apply_entry(struct run *r, struct apply_req *req, struct entry_reader
 		r->st.applied = req->index;
 		return 0;
 	}
-	if (!entry_fits(r->sl, rd)) {
+	if (rd.h.kind == ENTRY_DATA && !entry_fits(r->sl, rd)) {
 		req->result.status = -EUCLEAN;
 		r->st.applied = req->index;
 		return 0;
+	}
+	if (rd.h.kind == ENTRY_TXN || rd.h.txn) {
+		rc = rd.h.kind == ENTRY_TXN ? txn_step(r, req, &rd) : txn_hide(r, req, &rd);
+		if (rc == 0 && checked && rd.h.kind == ENTRY_TXN && req->result.status == 0)
+			rc = add_recent(r, req->index, &rd.h, &req->result);
+		r->st.applied = req->index;
+		return rc;
 	}
 	uint32_t first = (uint32_t)r->st.next_slot;
 	r->placed.len = 0;
@@ -459,7 +441,7 @@ static int apply_entry(struct run *r, struct apply_req *req, struct entry_reader
 		enum rec_result how = REC_MISSING;
 		if (r->st.next_slot >= VX_SLOTS_MAX)
 			return vx_err_set(r->err, -ENOSPC, "the slice has no slots left");
-		rc = apply_rec(r, req->index, rd.h.time_ns, &e, ord, &how);
+		rc = run_record(r, req->index, rd.h.time_ns, &e, ord, &how);
 		if (rc)
 			return rc;
 		ord += e.op != REC_DELETE;
@@ -473,7 +455,7 @@ static int apply_entry(struct run *r, struct apply_req *req, struct entry_reader
 		rc = add_recent(r, req->index, &rd.h, &req->result);
 	r->st.applied = req->index;
 	if (rc == 0 && r->s->stage_vecs.len >= STAGE_BYTES_MAX)
-		rc = flush(r);
+		rc = run_flush(r);
 	return rc;
 }
 
@@ -501,7 +483,7 @@ static int begin(struct run *r)
 			rc = metadb_run(&sl->wdb, ST_BATCH_PRUNE);
 		}
 	}
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 /* Whatever may fail for want of memory after COMMIT is got before it. */
@@ -521,9 +503,11 @@ static int commit(struct run *r)
 	struct metadb *db = &r->sl->wdb;
 	sqlite3_stmt *st;
 
-	int rc = flush(r);
+	int rc = run_flush(r);
 	if (rc == 0)
 		rc = prepare_kills(r);
+	if (rc == 0)
+		rc = txn_before_commit(r);
 	if (rc)
 		return rc;
 	rc = metadb_get(db, ST_STATE_SET, &st);
@@ -537,7 +521,7 @@ static int commit(struct run *r)
 	}
 	if (rc == 0)
 		rc = metadb_run(db, ST_COMMIT);
-	return rc ? metadb_fail(r, rc) : 0;
+	return rc ? run_fail(r, rc) : 0;
 }
 
 /* The searches of the epoch before the last have ended.  What was killed before the last epoch
@@ -620,6 +604,7 @@ void slice_leave(struct slice *sl)
 
 static void end(struct run *r)
 {
+	txn_end_run(r);
 	buf_release(&r->kills);
 	buf_release(&r->longs);
 	buf_release(&r->placed);
@@ -652,10 +637,12 @@ static int data_run(struct run *r, struct apply_req *reqs, struct entry_reader *
 	}
 	if (rc == 0)
 		rc = commit(r);
-	if (rc == 0)
+	if (rc == 0) {
 		publish(r);
-	else if (!sqlite3_get_autocommit(sl->wdb.c))
+		txn_committed(r);
+	} else if (!sqlite3_get_autocommit(sl->wdb.c)) {
 		(void)!metadb_run(&sl->wdb, ST_ROLLBACK);
+	}
 	end(r);
 	return rc;
 }
@@ -744,6 +731,12 @@ uint64_t shard_applied(const struct shard *s)
 	return atomic_load_explicit(&s->applied, memory_order_acquire);
 }
 
+/* Applied to the records of one slice. */
+static bool of_slice(const struct entry_header *h)
+{
+	return h->kind == ENTRY_DATA || h->kind == ENTRY_TXN;
+}
+
 int shard_apply(
 	struct shard *s, struct apply_req *reqs, size_t n, size_t *ret_done, struct vx_err *err)
 {
@@ -759,12 +752,11 @@ int shard_apply(
 			assert(((uintptr_t)q->data & 7) == 0);
 			assert(done + m == 0 || q[-1].index < q->index);
 			rc = entry_open(&rds[m], q->data, q->len);
-			if (rc || (m && (rds[m].h.kind != ENTRY_DATA ||
-						rds[m].h.cid != rds[0].h.cid)))
+			if (rc || (m && (!of_slice(&rds[m].h) || rds[m].h.cid != rds[0].h.cid)))
 				break;
 			bytes += q->len;
 			m++;
-			if (rds[0].h.kind != ENTRY_DATA)
+			if (!of_slice(&rds[0].h))
 				break;
 		}
 		if (m == 0 && rc == -EUCLEAN) {
@@ -777,7 +769,7 @@ int shard_apply(
 			rc = vx_err_set(err, -EIO, "entry %llu has a newer format",
 				(unsigned long long)reqs[done].index);
 			break;
-		} else if (rds[0].h.kind == ENTRY_DATA) {
+		} else if (of_slice(&rds[0].h)) {
 			rc = slice_run(s, &reqs[done], rds, m, err);
 		} else {
 			rc = apply_one(s, &reqs[done], &rds[0], err);

@@ -352,6 +352,147 @@ out:
 	return rc;
 }
 
+/* --- transactions --------------------------------------------------------------------------- */
+
+/* Copies what the statement gives, column by column. */
+static int copy_rows(struct compaction *c, struct metadb *from, const char *get, const char *put,
+	uint64_t arg, uint32_t *ret_n)
+{
+	sqlite3_stmt *src = NULL, *dst = NULL;
+	int rc = 0;
+
+	if (sqlite3_prepare_v2(from->c, get, -1, &src, NULL))
+		return reader_fail(c->o, from,
+			metadb_errno(from->c, sqlite3_extended_errcode(from->c)), c->err);
+	if (sqlite3_prepare_v2(c->n->wdb.c, put, -1, &dst, NULL)) {
+		rc = new_fail(c, metadb_errno(c->n->wdb.c, sqlite3_extended_errcode(c->n->wdb.c)));
+		goto out;
+	}
+	if (sqlite3_bind_parameter_count(src))
+		sqlite3_bind_int64(src, 1, (int64_t)arg);
+	while ((rc = metadb_step(from, src)) == 1) {
+		for (int i = 0; i < sqlite3_column_count(src); i++)
+			sqlite3_bind_value(dst, i + 1, sqlite3_column_value(src, i));
+		int put_rc = metadb_step(&c->n->wdb, dst);
+		if (put_rc < 0) {
+			rc = new_fail(c, put_rc);
+			goto out;
+		}
+		sqlite3_reset(dst);
+		sqlite3_clear_bindings(dst);
+		++*ret_n;
+	}
+	if (rc < 0)
+		reader_fail(c->o, from, rc, c->err);
+out:
+	sqlite3_finalize(src);
+	sqlite3_finalize(dst);
+	return rc;
+}
+
+/* Parts only come and go as wholes: those of a transaction that has none any more are dropped. */
+static int drop_settled(struct compaction *c, struct metadb *from)
+{
+	sqlite3_stmt *st = NULL, *del = NULL, *any = NULL;
+	struct metadb *to = &c->n->wdb;
+	int rc = 0;
+
+	if (sqlite3_prepare_v2(to->c, "SELECT DISTINCT txn FROM parts", -1, &st, NULL) ||
+		sqlite3_prepare_v2(to->c, "DELETE FROM parts WHERE txn = ?1", -1, &del, NULL)) {
+		rc = new_fail(c, metadb_errno(to->c, sqlite3_extended_errcode(to->c)));
+		goto out;
+	}
+	if (sqlite3_prepare_v2(
+		    from->c, "SELECT 1 FROM parts WHERE txn = ?1 LIMIT 1", -1, &any, NULL)) {
+		rc = reader_fail(c->o, from,
+			metadb_errno(from->c, sqlite3_extended_errcode(from->c)), c->err);
+		goto out;
+	}
+	struct buf gone = BUF_INIT;
+	while ((rc = metadb_step(to, st)) == 1 && rc > 0) {
+		sqlite3_bind_int64(any, 1, sqlite3_column_int64(st, 0));
+		int there = metadb_step(from, any);
+		sqlite3_reset(any);
+		rc = there < 0    ? reader_fail(c->o, from, there, c->err)
+		     : there == 0 ? buf_put_le64(&gone, (uint64_t)sqlite3_column_int64(st, 0))
+				  : 0;
+		if (rc)
+			break;
+	}
+	sqlite3_reset(st);
+	for (size_t i = 0; i < gone.len && rc == 0; i += 8) {
+		sqlite3_bind_int64(del, 1, (int64_t)get_le64(gone.data + i));
+		rc = metadb_step(to, del);
+		sqlite3_reset(del);
+		if (rc)
+			new_fail(c, rc);
+	}
+	buf_release(&gone);
+out:
+	sqlite3_finalize(st);
+	sqlite3_finalize(del);
+	sqlite3_finalize(any);
+	return rc;
+}
+
+/* How far the copy of the parts goes: the last index in it. */
+static int last_part(struct compaction *c)
+{
+	sqlite3_stmt *st;
+
+	if (sqlite3_prepare_v2(c->n->wdb.c, "SELECT max(idx) FROM parts", -1, &st, NULL))
+		return new_fail(
+			c, metadb_errno(c->n->wdb.c, sqlite3_extended_errcode(c->n->wdb.c)));
+	int rc = metadb_step(&c->n->wdb, st);
+	if (rc == 1)
+		c->parts_idx = VX_MAX(c->parts_idx, (uint64_t)sqlite3_column_int64(st, 0));
+	sqlite3_finalize(st);
+	return rc < 0 ? new_fail(c, rc) : 0;
+}
+
+int carry_txns(struct compaction *c, uint32_t *ret_n)
+{
+	struct metadb *db;
+	uint32_t outcomes = 0;
+
+	if (!atomic_load_explicit(&c->o->txn_tables, memory_order_acquire))
+		return 0;
+	int rc = txn_tables(&c->n->wdb);
+	if (rc)
+		return new_fail(c, rc);
+	rc = reader_take(c->o, &db, c->err);
+	if (rc)
+		return rc;
+	/* One look at the old file: what is written meanwhile comes in the next round. */
+	rc = metadb_run(db, ST_BEGIN_READ);
+	if (rc)
+		reader_fail(c->o, db, rc, c->err);
+	if (rc == 0)
+		rc = new_run(c, ST_BEGIN);
+	if (rc == 0)
+		rc = drop_settled(c, db);
+	if (rc == 0)
+		rc = copy_rows(c, db, "SELECT txn, part, idx, time, data FROM parts WHERE idx > ?1",
+			"INSERT OR REPLACE INTO parts(txn, part, idx, time, data)"
+			" VALUES(?1, ?2, ?3, ?4, ?5)",
+			c->parts_idx, ret_n);
+	if (rc == 0)
+		rc = last_part(c);
+	if (rc == 0 && sqlite3_exec(c->n->wdb.c, "DELETE FROM txns", NULL, NULL, NULL))
+		rc = new_fail(c, metadb_errno(c->n->wdb.c, sqlite3_extended_errcode(c->n->wdb.c)));
+	if (rc == 0)
+		rc = copy_rows(c, db, "SELECT txn, outcome, idx, time, pending FROM txns",
+			"INSERT INTO txns(txn, outcome, idx, time, pending)"
+			" VALUES(?1, ?2, ?3, ?4, ?5)",
+			0, &outcomes);
+	if (rc == 0)
+		rc = new_run(c, ST_COMMIT);
+	if (!sqlite3_get_autocommit(db->c))
+		(void)!metadb_run(db, ST_ROLLBACK);
+	reader_give(c->o, db);
+	return rc;
+}
+
 int carry_state(struct compaction *c, const struct metadb_state *st)
 {
 	struct metadb *db = &c->n->wdb;

@@ -29,6 +29,7 @@
 #define RETRY_NS        30000000000u
 #define ROUNDS_MAX      8u
 #define ROUND_SLOTS     2048u /* a delta that may be carried while writers wait */
+#define PART_SLOTS      256u  /* what carrying a part of a transaction costs */
 #define LINK_STEP       256u
 #define BUILD_CACHE_KIB 8192u
 
@@ -41,6 +42,8 @@ bool slice_compact_due(struct slice *sl)
 
 	bool many = (uint64_t)dead * 100 >= (uint64_t)v.nslots * sl->shard->compact_percent &&
 		    (dead >= DEAD_MIN || (v.count == 0 && dead >= EMPTY_MIN));
+	many |= sl->shard->compact_percent <= 100 &&
+		atomic_load_explicit(&sl->free_due, memory_order_relaxed);
 	vx_lock(&sl->mu);
 	bool due = !sl->replaced && !sl->compacting &&
 		   (sl->compact_asked ||
@@ -301,6 +304,10 @@ static int catch_up(struct compaction *c, uint32_t *ret_n)
 	int rc = lost ? vx_err_set(c->err, -ENOMEM, "no memory for what was written meanwhile")
 		      : carry_delta(c, &v, (const void *)kills.data, n);
 	buf_release(&kills);
+	uint32_t parts = 0;
+	if (rc == 0)
+		rc = carry_txns(c, &parts);
+	*ret_n += parts * PART_SLOTS;
 	return rc;
 }
 
@@ -449,6 +456,7 @@ static bool open_new(struct compaction *c)
 	n->dirty_lo = UINT32_MAX;
 	n->dirty_hi = 0;
 	n->index_phase = INDEX_READY;
+	atomic_store(&n->txn_tables, atomic_load(&o->txn_tables));
 	vx_lock(&o->mu);
 	n->compact_asked = o->compact_asked;
 	vx_unlock(&o->mu);
@@ -474,6 +482,7 @@ static void publish_new(struct compaction *c, bool open)
 			TAILQ_INSERT_HEAD(&s->lru, n, lru);
 			s->n_open++;
 		}
+		atomic_store(&n->txn_marker, atomic_load(&o->txn_marker));
 		n->bad = o->bad;
 		snprintf(n->bad_msg, sizeof n->bad_msg, "%s", o->bad_msg);
 		n->pins++;

@@ -17,6 +17,7 @@ struct compaction {
 	uint32_t synced;    /* segments of 'n' below are whole and synced */
 	/* slots given out in 'n' and not written yet */
 	struct buf vecs, rows, longs;
+	uint64_t parts_idx; /* parts of transactions up to this index were carried */
 	uint32_t staged_from;
 };
 
@@ -33,6 +34,9 @@ int carry_records(struct compaction *c);
 /* What was applied since, up to the view 'v'; 'kills' are those of the same span. */
 VX_MUST_CHECK
 int carry_delta(struct compaction *c, const struct view *v, const struct kill *kills, size_t n);
+/* Hidden parts of transactions, and outcomes; *ret_n: how many parts. */
+VX_MUST_CHECK
+int carry_txns(struct compaction *c, uint32_t *ret_n);
 /* The entries applied lately: all of them, replacing what was carried of them before. */
 VX_MUST_CHECK
 int carry_recent(struct compaction *c);

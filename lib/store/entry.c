@@ -67,7 +67,7 @@ static uint64_t header_sum(const uint8_t *p)
 
 int entry_begin(struct buf *b, const struct entry_header *h)
 {
-	assert(h->kind >= ENTRY_DATA && h->kind <= ENTRY_CATALOG);
+	assert(h->kind >= ENTRY_DATA && h->kind <= ENTRY_TXN);
 	int rc = buf_reserve(b, ENTRY_HEADER_SIZE);
 	if (rc)
 		return rc;
@@ -212,7 +212,7 @@ int entry_open(struct entry_reader *r, const void *p, size_t n)
 		.payload = b + ENTRY_HEADER_SIZE,
 		.payload_len = get_le32(b + H_PAYLOAD_LEN),
 	};
-	if (e.h.format != ENTRY_FORMAT || e.h.kind < ENTRY_DATA || e.h.kind > ENTRY_CATALOG)
+	if (e.h.format != ENTRY_FORMAT || e.h.kind < ENTRY_DATA || e.h.kind > ENTRY_TXN)
 		return -EUCLEAN;
 	if (e.payload_len != n - ENTRY_HEADER_SIZE)
 		return -EUCLEAN;
@@ -307,6 +307,51 @@ int entry_next(struct entry_reader *r, struct entry_rec *ret)
 	r->left--;
 	*ret = e;
 	return 1;
+}
+
+/* --- transactions -------------------------------------------------------------- */
+
+enum { T_OP = 0, T_PARTS = 4, T_COUNT = 8, T_FIXED = 16, T_OTHER = 8 };
+
+int txn_step_encode(const struct txn_step *s, struct buf *out)
+{
+	assert(s->op >= TXN_DECIDE && s->op <= TXN_END);
+	assert(s->n <= TXN_PARTICIPANTS_MAX);
+	size_t size = T_FIXED + (size_t)s->n * T_OTHER;
+	int rc = buf_reserve(out, size);
+	if (rc)
+		return rc;
+	uint8_t *p = out->data + out->len;
+	memset(p, 0, T_FIXED);
+	p[T_OP] = s->op;
+	put_le32(p + T_PARTS, s->parts);
+	put_le32(p + T_COUNT, s->n);
+	for (uint32_t i = 0; i < s->n; i++) {
+		put_le32(p + T_FIXED + (size_t)i * T_OTHER, s->others[i].shard);
+		put_le32(p + T_FIXED + (size_t)i * T_OTHER + 4, s->others[i].parts);
+	}
+	out->len += size;
+	return 0;
+}
+
+int txn_step_decode(const void *buf, size_t n, struct txn_step *ret)
+{
+	const uint8_t *p = buf;
+
+	if (n < T_FIXED || !is_zero(p + 1, T_PARTS - 1) || !is_zero(p + 12, T_FIXED - 12))
+		return -EUCLEAN;
+	uint32_t others = get_le32(p + T_COUNT);
+	if (p[T_OP] < TXN_DECIDE || p[T_OP] > TXN_END || others > TXN_PARTICIPANTS_MAX ||
+		n != T_FIXED + (size_t)others * T_OTHER || (others && p[T_OP] != TXN_DECIDE))
+		return -EUCLEAN;
+	ret->op = p[T_OP];
+	ret->parts = get_le32(p + T_PARTS);
+	ret->n = others;
+	for (uint32_t i = 0; i < others; i++) {
+		ret->others[i].shard = get_le32(p + T_FIXED + (size_t)i * T_OTHER);
+		ret->others[i].parts = get_le32(p + T_FIXED + (size_t)i * T_OTHER + 4);
+	}
+	return 0;
 }
 
 /* --- schema ------------------------------------------------------------------- */

@@ -19,6 +19,7 @@ enum entry_kind {
 	ENTRY_SLICE_CREATE = 2, /* payload: an encoded slice_schema */
 	ENTRY_SLICE_DROP = 3,   /* no payload */
 	ENTRY_CATALOG = 4,      /* meta group: payload is the catalog's own (lib/cluster) */
+	ENTRY_TXN = 5,          /* a step of a transaction of one slice: struct txn_step */
 };
 
 struct entry_header {
@@ -29,8 +30,8 @@ struct entry_header {
 	uint32_t map_epoch;   /* of the placement the router used */
 	uint64_t time_ns;     /* leader's CLOCK_REALTIME, monotone per shard: becomes mtime */
 	uint64_t origin, seq; /* who sent it; a repeated pair is applied once (0,0: not checked) */
-	uint64_t txn;         /* whole-file transaction; 0 none */
-	uint32_t part;
+	uint64_t txn;   /* whole-file transaction; 0 none.  Its upper 8 bits: the deciding shard */
+	uint32_t part;  /* DATA: 1, 2, ... of the transaction in this shard */
 	uint32_t count; /* records */
 };
 
@@ -76,6 +77,31 @@ int entry_open(struct entry_reader *r, const void *p, size_t n);
  * address is aligned to 8. */
 VX_MUST_CHECK
 int entry_next(struct entry_reader *r, struct entry_rec *ret);
+
+/* --- transactions ----------------------------------------------------------------- */
+#define TXN_SHARD_SHIFT      56
+#define TXN_PARTICIPANTS_MAX 256u
+
+enum txn_op {
+	TXN_DECIDE = 1, /* deciding shard: commit if all its parts are there, else abort */
+	TXN_ABORT = 2,  /* any shard: drop the parts, unless it is committed */
+	TXN_COMMIT = 3, /* the others: what was decided */
+	TXN_END = 4,    /* deciding shard: the others have all committed */
+};
+struct txn_participant {
+	uint32_t shard, parts;
+};
+struct txn_step {
+	uint8_t op;
+	uint32_t parts; /* DECIDE, COMMIT: how many there are in this shard */
+	uint32_t n;     /* DECIDE: the other shards */
+	struct txn_participant others[TXN_PARTICIPANTS_MAX];
+};
+/* Appends the payload. */
+VX_MUST_CHECK
+int txn_step_encode(const struct txn_step *s, struct buf *out);
+VX_MUST_CHECK
+int txn_step_decode(const void *p, size_t n, struct txn_step *ret);
 
 /* --- schema of a slice ------------------------------------------------------------ */
 struct slice_schema {

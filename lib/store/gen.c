@@ -51,6 +51,7 @@ static uint32_t parse_gen(const char *name)
 
 struct found {
 	uint32_t highest;
+	bool txn;
 	struct buf other; /* names, each with its 0 */
 };
 
@@ -60,6 +61,7 @@ static int find_one(void *arg, const char *name)
 	uint32_t gen = parse_gen(name);
 
 	f->highest = VX_MAX(f->highest, gen);
+	f->txn |= strcmp(name, TXN_MARKER) == 0;
 	return buf_append(&f->other, name, strlen(name) + 1);
 }
 
@@ -79,6 +81,7 @@ int gen_find(struct slice *sl)
 	int rc = s->disk->ops->list(s->disk, sl->dir, find_one, &f);
 	if (rc == 0) {
 		sl->generation = VX_MAX(f.highest, 1u);
+		atomic_store_explicit(&sl->txn_marker, f.txn, memory_order_relaxed);
 		const char *p = (const char *)f.other.data, *end = p + f.other.len;
 		for (; p && p < end; p += strlen(p) + 1) {
 			if (!is_left_over(p, sl->generation) || store_path(path, sl->dir, p))

@@ -61,6 +61,11 @@ static int sync_file(struct shard *s, struct disk *d, const char *path)
 	return rc ? sync_failed(s, rc, path) : 0;
 }
 
+int shard_sync_file(struct shard *s, const char *path)
+{
+	return sync_file(s, s->disk, path);
+}
+
 /* Copies SQLite's log back, synced. */
 static int checkpoint(
 	struct slice *sl, const char *path, const char *wal, uint64_t *applied, struct vx_err *err)

@@ -85,6 +85,22 @@ static const char *const stmt_sql[ST_MAX] = {
 	[ST_VERIFY_REC] = "SELECT rowid, id, slot, born FROM rec ORDER BY rowid",
 	[ST_VERIFY_RECENT] = "SELECT ifnull(max(n), 0), ifnull(max(idx), 0) FROM recent",
 	[ST_VERIFY_UNDEAD] = "DELETE FROM dead WHERE slot = ?1",
+	[ST_PART_ADD] = "INSERT OR REPLACE INTO parts(txn, part, idx, time, data)"
+			" VALUES(?1, ?2, ?3, ?4, ?5)",
+	[ST_PART_COUNT] = "SELECT count(*), max(part) FROM parts WHERE txn = ?1",
+	[ST_PART_GET] = "SELECT data FROM parts WHERE txn = ?1 AND part = ?2",
+	[ST_PART_DROP] = "DELETE FROM parts WHERE txn = ?1",
+	[ST_PART_DROP_ONE] = "DELETE FROM parts WHERE txn = ?1 AND part = ?2",
+	[ST_PART_OLD] = "SELECT DISTINCT txn FROM parts WHERE time < ?1",
+	[ST_PART_TXNS] = "SELECT txn, min(time), count(*) FROM parts GROUP BY txn",
+	[ST_TXN_GET] = "SELECT outcome FROM txns WHERE txn = ?1",
+	[ST_TXN_PUT] = "INSERT OR REPLACE INTO txns(txn, outcome, idx, time, pending)"
+		       " VALUES(?1, ?2, ?3, ?4, ?5)",
+	[ST_TXN_END] = "UPDATE txns SET pending = NULL WHERE txn = ?1",
+	[ST_TXN_PENDING] = "SELECT txn, time, pending FROM txns WHERE pending IS NOT NULL",
+	[ST_TXN_PRUNE] = "DELETE FROM txns WHERE time < ?1 AND pending IS NULL",
+	[ST_TXN_ANY] = "SELECT 1 WHERE EXISTS(SELECT 1 FROM parts)"
+		       " OR EXISTS(SELECT 1 FROM txns WHERE pending IS NOT NULL)",
 };
 
 int metadb_errno(sqlite3 *c, int rc)

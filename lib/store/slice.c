@@ -301,6 +301,8 @@ int slice_open(struct slice *sl, struct vx_err *err)
 		rc = check_batches(sl, err);
 	if (rc == 0)
 		rc = load_hist(sl, err);
+	if (rc == 0)
+		rc = txn_open(sl, err);
 	if (rc)
 		goto out;
 	vx_lock(&sl->view_mu);

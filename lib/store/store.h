@@ -72,7 +72,9 @@ enum rec_result {
 };
 
 struct apply_result {
-	int status; /* 0; -ENOENT no such slice (dropped); -EUCLEAN quarantined or bad entry */
+	/* 0; -ENOENT no such slice (dropped); -EUCLEAN quarantined or bad entry; of transactions: -ECANCELED it is
+	 * aborted, -EALREADY it is committed. */
+	int status;
 	uint32_t inserted, updated, deleted, missing,
 		conflicts; /* conflicts: EXISTS and CONFLICT */
 	bool repeat; /* (origin, seq) was applied before: counts are those of the first time */
@@ -134,6 +136,26 @@ struct slice_stats {
 	struct index_stats index;
 };
 void slice_stat(struct slice *sl, struct slice_stats *ret);
+
+/* --- transactions (entry.h has their entries) ---------------------------------------------------- */
+/* Parts wait so long for a decision, by the leaders' time.  Deterministic: part of the format. */
+#define TXN_LIFE_S 600u
+
+/* One that is not settled. */
+struct slice_txn {
+	uint64_t txn;
+	uint64_t time_ns; /* of the first part, or of the decision */
+	bool committed;   /* decided here; 'others' may have to be told, then TXN_END */
+	uint32_t parts;   /* hidden ones, when not committed */
+	uint32_t n_others;
+	struct txn_participant others[TXN_PARTICIPANTS_MAX];
+};
+/* Fills 'ret' with struct slice_txn. */
+VX_MUST_CHECK
+int slice_txns(struct slice *sl, struct buf *ret, struct vx_err *err);
+/* The cids (4 bytes each) of the slices that may have such; none of them is opened for it. */
+VX_MUST_CHECK
+int shard_txn_slices(struct shard *s, struct buf *ret_cids);
 
 /* --- reading records ------------------------------------------------------------------ */
 #define SLICE_META 1u

@@ -35,6 +35,7 @@
 #define SLICE_CHECKPOINT    "graph.ckpt"
 #define SHARD_ROSTER        "slices"
 #define COMPACT_PERCENT     25u
+#define TXN_MARKER          "txn" /* in the slice's directory: some transaction is not settled */
 #define GENERATION_MAX      999999999u
 
 /* --- segments (seg.c) --------------------------------------------------------- */
@@ -139,6 +140,19 @@ enum metadb_stmt {
 	ST_VERIFY_REC,
 	ST_VERIFY_RECENT,
 	ST_VERIFY_UNDEAD,
+	ST_PART_ADD,
+	ST_PART_COUNT,
+	ST_PART_GET,
+	ST_PART_DROP,
+	ST_PART_DROP_ONE,
+	ST_PART_OLD,
+	ST_PART_TXNS,
+	ST_TXN_GET,
+	ST_TXN_PUT,
+	ST_TXN_END,
+	ST_TXN_PENDING,
+	ST_TXN_PRUNE,
+	ST_TXN_ANY,
 	ST_MAX,
 };
 
@@ -224,6 +238,9 @@ struct slice {
 	char *gen_dir;
 	struct seg *_Atomic *_Atomic top[SEG_TOP]; /* release by the applier, acquire */
 	_Atomic uint32_t dead_slots;               /* counted before the view is published */
+	atomic_bool txn_tables; /* meta.db has those of txn.c: release by the applier, acquire */
+	atomic_bool txn_marker; /* its directory has TXN_MARKER; relaxed */
+	atomic_bool free_due;   /* much of meta.db is free pages; relaxed */
 
 	/* applier only (and the opener) */
 	struct metadb wdb;
@@ -349,6 +366,14 @@ VX_MUST_CHECK
 bool slice_enter(struct slice *sl);
 void slice_leave(struct slice *sl);
 
+/* txn.c */
+/* Makes the tables of transactions in meta.db.  SQLite's failure as a negative errno. */
+VX_MUST_CHECK
+int txn_tables(struct metadb *db);
+/* While a slice is opened: whether it has transactions to settle. */
+VX_MUST_CHECK
+int txn_open(struct slice *sl, struct vx_err *err);
+
 /* compact.c */
 /* The applier's, after COMMIT and under view_mu: what a compaction under way must know. */
 void compact_note_kills(struct slice *sl, const struct kill *k, size_t n) VX_REQUIRES(sl->view_mu);
@@ -359,6 +384,8 @@ uint64_t slice_disk_bytes(struct slice *sl);
 VX_MUST_CHECK
 int shard_sync_dir(struct shard *s, const char *path);
 int shard_sync_fd(struct shard *s);
+VX_MUST_CHECK
+int shard_sync_file(struct shard *s, const char *path);
 
 /* roster.c: the slices that the shard has, so that one whose directory is gone is missed. */
 VX_MUST_CHECK

@@ -60,6 +60,19 @@ void batch_name(struct batch *b, uint64_t origin, uint64_t seq)
 	(void)seq;
 }
 
+void batch_hide(struct batch *b, struct txn *t)
+{
+	(void)b;
+	(void)t;
+}
+
+int txn_commit(struct txn *t, struct batch_result *ret, struct vx_err *err)
+{
+	(void)t;
+	*ret = (struct batch_result){.index = 0};
+	return vx_err_set(err, -ENOSYS, "no transaction here");
+}
+
 size_t batch_count(const struct batch *b)
 {
 	return b->count;
