@@ -75,7 +75,7 @@ static int add_all(struct dir *d, const struct buf *names)
 
 	for (size_t i = 0; i < names->len && !rc;) {
 		const char *s = (const char *)names->data + i;
-		rc = add_name(d, false, s);
+		rc = add_name(d, d->loc.kind == K_SNAPS, s);
 		i += strlen(s) + 1;
 	}
 	return rc;
@@ -109,6 +109,10 @@ static int gather(struct fs *fs, struct dir *d)
 	case K_FAILED:
 	case K_QDIR:
 		rc = keep_names(fs, keep_of(d->loc.kind), d->loc.cid, &names);
+		break;
+	case K_SNAPS:
+	case K_SNAP:
+		rc = snap_names(fs, &d->loc, &names);
 		break;
 	default:
 		break;

@@ -14,7 +14,7 @@
  *	fs_stream.c	append, delete				fs_keep.c	done/ failed/ q/ on disk
  *	fs_ask.c	questions to answers			fs_query.c	query, near/, q/
  *	fs_scan.c	ids, export.jsonl		fs_names.c	what names say
- *	fs_flight.c	batches on their way		fs_again.c	requests that come again
+ *	fs_flight.c	batches on their way		fs_snap.c	snapshots/		fs_again.c	requests that come again
  *
  * Locks, in their order: handle.lock (LOCK_FRONT), content.lock (LOCK_SESSION), the database's, then
  * fs.lock (LOCK_LEAF).  The first two only serialise operations on one open file or one staging file, so
@@ -65,6 +65,7 @@ enum fs_kind {
 	K_INDEX_STATE,
 	K_INDEX_PROGRESS,
 	K_INDEX_CTL,
+	K_SNAPS,
 	/* One committed record, by its handle. */
 	K_JSON,
 	K_F32,
@@ -79,6 +80,8 @@ enum fs_kind {
 	K_REJECT,   /* failed/NAME */
 	K_QUESTION, /* q/NAME */
 	K_NEAR,     /* near/ID */
+	K_SNAP,     /* snapshots/NAME/ */
+	K_SNAP_FILE,
 	N_KINDS
 };
 
@@ -333,7 +336,7 @@ struct file_ops {
 };
 
 extern const struct file_ops text_ops, record_ops, staged_ops, inbox_ops, kept_ops, stream_ops,
-	query_ops, near_ops, question_ops, scan_ops;
+	query_ops, near_ops, question_ops, scan_ops, snap_ops;
 
 /* fs_again.c: see there.  All but the first three are about the request that the calling thread serves, and do
  * nothing where nobody supervises us. */
@@ -600,6 +603,20 @@ int ask_check(struct ask *a, const struct coll *c, const char *p, size_t n, uint
  * there is none, -EINVAL when its value is bad. */
 VX_MUST_CHECK
 int ask_strip_opt(const char *name, size_t *len, struct ask_opts *opts, struct vx_err *err);
+
+/* fs_snap.c */
+VX_MUST_CHECK
+int snap_lookup(struct fs *fs, const struct loc *dir, const char *name, struct loc *ret);
+/* The names, NUL-ended one after another: of snapshots in snapshots/, of files in one of them. */
+VX_MUST_CHECK
+int snap_names(struct fs *fs, const struct loc *dir, struct buf *out);
+/* 'again': the request was begun by a worker that was killed. */
+VX_MUST_CHECK
+int snap_mkdir(struct fs *fs, const struct loc *dir, const char *name, fuse_req_t req, bool again,
+	struct vx_err *err);
+VX_MUST_CHECK
+int snap_rmdir(
+	struct fs *fs, const struct loc *dir, const char *name, bool again, struct vx_err *err);
 
 /* fs_query.c */
 /* A name in the collection's directory: "query", "query.ids", "query,k=5"; -ENOENT when it is none. */

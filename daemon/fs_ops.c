@@ -648,6 +648,24 @@ static int create_coll(struct fs *fs, const char *name, struct vx_err *err)
 	return db_create(fs->db, name, &schema, err);
 }
 
+/* A request that a killed worker began comes again: what it made is not in the way. */
+static int take_snapshot(
+	struct fs *fs, fuse_req_t req, const struct loc *dir, const char *name, struct vx_err *err)
+{
+	bool again = again_begun(fs, NULL);
+
+	again_intend(fs, 0);
+	return snap_mkdir(fs, dir, name, req, again, err);
+}
+
+static int drop_snapshot(struct fs *fs, const struct loc *dir, const char *name, struct vx_err *err)
+{
+	bool again = again_begun(fs, NULL);
+
+	again_intend(fs, 0);
+	return snap_rmdir(fs, dir, name, again, err);
+}
+
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct fs *fs = fuse_req_userdata(req);
@@ -661,23 +679,28 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	if (dir.kind != K_ROOT)
-		rc = vx_err_set(
-			&err, -EPERM, "collections are made at the top, and nothing else is");
+	if (dir.kind != K_ROOT && dir.kind != K_SNAPS)
+		rc = vx_err_set(&err, -EPERM,
+			"collections are made at the top, snapshots in snapshots/, and nothing "
+			"else "
+			"is");
 	if (rc == 0)
 		rc = vx_name_check(name, &err);
 	if (rc == 0)
-		rc = create_coll(fs, name, &err);
+		rc = dir.kind == K_ROOT ? create_coll(fs, name, &err)
+					: take_snapshot(fs, req, &dir, name, &err);
 	if (rc == 0)
 		rc = fs_lookup(fs, &dir, name, &l, &err);
 	if (rc == 0) {
 		rc = fill_entry(fs, &l, &e);
+		if (rc == 0)
+			loc_ref(fs, &l);
 		loc_put(fs, &l);
 	}
 	if (rc)
 		fs_refuse(fs, req, &dir, name, 0, rc, &err);
-	else
-		fuse_reply_entry(req, &e);
+	else if (fuse_reply_entry(req, &e) < 0)
+		loc_forget(fs, e.ino, 1);
 	loc_put(fs, &dir);
 }
 
@@ -710,7 +733,9 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, -rc);
 		return;
 	}
-	if (dir.kind != K_ROOT || name[0] == '.')
+	if (dir.kind == K_SNAPS)
+		rc = drop_snapshot(fs, &dir, name, &err);
+	else if (dir.kind != K_ROOT || name[0] == '.')
 		rc = vx_err_set(&err, -EPERM, "this directory belongs to its collection");
 	else
 		rc = drop(fs, name, &err);

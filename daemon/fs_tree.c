@@ -46,6 +46,9 @@ const struct kind_info fs_kinds[N_KINDS] = {
 	[K_REJECT] = {NULL, K_FAILED, false, 0444, &kept_ops},
 	[K_QUESTION] = {NULL, K_QDIR, false, 0666, &question_ops},
 	[K_NEAR] = {NULL, K_NEARDIR, false, 0444, &near_ops},
+	[K_SNAPS] = {"snapshots", K_COLL, true, 0, NULL},
+	[K_SNAP] = {NULL, K_SNAPS, true, 0, NULL},
+	[K_SNAP_FILE] = {NULL, K_SNAP, false, 0444, &snap_ops},
 };
 
 int fs_coll(struct fs *fs, uint32_t cid, struct coll **ret, struct vx_err *err)
@@ -288,6 +291,9 @@ int fs_lookup(
 	case K_FAILED:
 	case K_QDIR:
 		return lookup_kept(fs, dir, name, ret, err);
+	case K_SNAPS:
+	case K_SNAP:
+		return snap_lookup(fs, dir, name, ret);
 	case K_NEARDIR:
 		return lookup_near(fs, dir->cid, name, ret, err);
 	default:
@@ -299,7 +305,9 @@ int fs_lookup(
 /* The directories of a collection exist as long as it does, and its own lookup is always asked. */
 double fs_entry_timeout(const struct loc *l)
 {
-	return l->kind == K_DOT || (fs_kinds[l->kind].dir && l->kind != K_COLL) ? 60.0 : 0.0;
+	return l->kind == K_DOT || (fs_kinds[l->kind].dir && l->kind != K_COLL && l->kind != K_SNAP)
+		       ? 60.0
+		       : 0.0;
 }
 
 /* The size of a record costs its rendering.  The kernel asks for the name each time, so what stat by name says
@@ -360,6 +368,14 @@ int fs_attr(struct fs *fs, const struct loc *l, struct stat *ret)
 }
 
 /* --- for messages ------------------------------------------------------------------------------ */
+static void path_snapshot(
+	struct fs *fs, const char *coll, const struct node *n, char *ret, size_t size)
+{
+	vx_lock(&fs->lock);
+	snprintf(ret, size, "%s/%s/%s", coll, fs_kinds[K_SNAPS].name, n->name);
+	vx_unlock(&fs->lock);
+}
+
 static void path_dir(struct fs *fs, const struct loc *l, char *ret, size_t size)
 {
 	const char *coll = "?";
@@ -374,6 +390,10 @@ static void path_dir(struct fs *fs, const struct loc *l, char *ret, size_t size)
 		coll = coll_name(c);
 	if (l->kind == K_COLL)
 		snprintf(ret, size, "%s", coll);
+	else if (l->kind == K_SNAP && l->node)
+		path_snapshot(fs, coll, l->node, ret, size);
+	else if (l->kind == K_SNAP) /* the node of a file has the name of the snapshot too */
+		snprintf(ret, size, "%s/%s", coll, fs_kinds[K_SNAPS].name);
 	else if (l->kind == K_DOT)
 		snprintf(ret, size, ".vecfs");
 	else if (l->cid)
@@ -423,7 +443,8 @@ void fs_path(struct fs *fs, const struct loc *l, const char *name, char *ret, si
 		snprintf(base, sizeof base, "%s", name);
 		if (!fs_kinds[l->kind].dir)
 			dir.kind = fs_kinds[l->kind].parent;
-		dir.node = NULL;
+		if (l->kind != K_SNAP)
+			dir.node = NULL;
 	} else if (fs_kinds[l->kind].dir) {
 		path_dir(fs, l, ret, size);
 		return;

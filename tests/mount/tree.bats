@@ -4,7 +4,7 @@ load helper
 
 @test "a collection has the files of the manual" {
 	same "$(ls "$D" | tr '\n' ' ')" \
-		"append config delete done export.jsonl failed ids inbox index near q query schema.json stats vec "
+		"append config delete done export.jsonl failed ids inbox index near q query schema.json snapshots stats vec "
 	same "$(ls "$D/index" | tr '\n' ' ')" "ctl progress state "
 	same "$(ls -A "$MNT/.vecfs" | tr '\n' ' ')" "config cpu error_log socket stats version "
 }
