@@ -251,6 +251,47 @@ count() {
 	logged "EBADMSG $C/inbox/y.jsonl:51: "
 	[ -e "$D/inbox/.y" ]
 	[ ! -e "$D/done/y.jsonl.json" ]
+	[[ "$(cat "$D/failed/y.jsonl.err")" == "51: EINVAL: "* ]]
+	lines 1 50 >"$D/inbox/.y"
+	mv "$D/inbox/.y" "$D/inbox/y.jsonl"
+	[ -e "$D/done/y.jsonl.json" ]
+	[ ! -e "$D/failed/y.jsonl.err" ]
+}
+
+@test "mv of a file beyond inbox.max is EFBIG, and a copy streams" {
+	echo 64K >"$D/config/inbox.max"
+	lines 1 5000 >"$D/inbox/.big"
+	fails "File too large" mv "$D/inbox/.big" "$D/inbox/big.jsonl"
+	same "$(count)" 0
+	logged "EFBIG $C/inbox/big.jsonl: "
+	lines 1 5000 >"$BASE/big.jsonl"
+	cp "$BASE/big.jsonl" "$D/inbox/"
+	same "$(count)" 5000
+	echo 1G >"$D/config/inbox.max"
+	mv "$D/inbox/.big" "$D/inbox/big2.jsonl"
+	same "$(jq -c '[.accepted,.inserted,.updated]' "$D/done/big2.jsonl.json")" "[5000,0,5000]"
+}
+
+@test "a daemon that is killed during mv has all of the file or none" {
+	local all=0 none=0 i n
+	python3 - >"$BASE/k.jsonl" <<-'PY'
+		for i in range(20000):
+		    print('{"id":"r%d","vector":[%d.5,1,2],"text":"%s"}' % (i, i, "y" * 300))
+	PY
+	for i in 1 2 3 4 5 6; do
+		sed "s/\"id\":\"r/&$i-/" "$BASE/k.jsonl" >"$D/inbox/.k"
+		mv "$D/inbox/.k" "$D/inbox/k.jsonl" 2>/dev/null &
+		sleep "0.$((RANDOM % 5))$((RANDOM % 10))"
+		stop_daemon "$DATA" "$MNT" KILL
+		wait $! || true
+		umount -l "$MNT" 2>/dev/null || true
+		start_daemon "$DATA" "$MNT"
+		n=$(count)
+		[ $((n % 20000)) -eq 0 ]
+		if [ "$n" -gt $((all * 20000)) ]; then all=$((all + 1)); else none=$((none + 1)); fi
+		same "$n" $((all * 20000))
+	done
+	echo "all $all, none $none"
 }
 
 @test "mv to an unknown suffix keeps the staged file" {
