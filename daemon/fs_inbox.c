@@ -287,7 +287,8 @@ static void inbox_close(struct handle *h)
 
 	buf_release(&ih->carried);
 	ingest_free(ih->in);
-	if (!h->loc.node->content && !ih->failed)
+	/* A reader is refused while the file streams in, which changes nothing for its writer. */
+	if (!h->loc.node->content && !ih->failed && (h->flags & O_ACCMODE) != O_RDONLY)
 		node_linger(h->fs, h->loc.node);
 }
 

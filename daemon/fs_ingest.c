@@ -387,6 +387,9 @@ int ingest_feed(struct ingest *in, const void *p, size_t n, struct vx_err *err)
 	if (!codec_format_is_rows(in->o.format))
 		in->newlines += count_newlines(p, n);
 	rc = codec_feed(in->reader, p, n, err);
+	/* What gathers is committed later, by a close that shells do not look at: a full disk is said now. */
+	if (rc == 0 && !in->o.dry && batch_count(in->batch))
+		rc = batch_check(in->batch, err);
 	return rc ? ingest_failed(in, rc, before, err) : 0;
 }
 

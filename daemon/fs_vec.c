@@ -95,7 +95,8 @@ static int record_stat(struct fs *fs, struct coll *c, const struct loc *l, struc
 	if (rc)
 		return rc == -ENOENT ? -ESTALE : rc;
 	if (damaged)
-		ret->st_size = 0;
+		ret->st_size =
+			1; /* not 0: tar and others would not even try, and call it backed up */
 	else if (is == 2)
 		ret->st_size = (off_t)coll_dim(c) * (off_t)sizeof(float);
 	else

@@ -353,6 +353,13 @@ static int admit(struct batch *b, struct vx_err *err)
 	return rc;
 }
 
+int batch_check(const struct batch *b, struct vx_err *err)
+{
+	int rc = home_space_check(b->c->db, batch_bytes(b), b->deletes_only, err);
+
+	return rc || b->deletes_only ? rc : quota_check(b->c, batch_bytes(b), b->count, err);
+}
+
 /* Deletes in a collection that never had a record: nothing to log. */
 static bool nothing_to_do(const struct batch *b)
 {

@@ -154,6 +154,10 @@ size_t batch_bytes(const struct batch *b);
 /* True once it should be sent (VX_BATCH_BYTES_MAX). */
 bool batch_full(const struct batch *b);
 
+/* Whether its records would be let in now, though nothing says that they will be later: 0, -ENOSPC, -EDQUOT. */
+VX_MUST_CHECK
+int batch_check(const struct batch *b, struct vx_err *err);
+
 /* Commits and waits: durable and searchable on 0.  The batch is empty afterwards, whatever happened.
  * -ENOSPC, -EDQUOT, -EROFS, -ETIMEDOUT (outcome unknown), -ENOENT (dropped meanwhile), -ESTALE. */
 VX_MUST_CHECK

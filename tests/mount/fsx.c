@@ -336,6 +336,33 @@ static void op_put_f32(unsigned i)
 	records[i] = r;
 }
 
+/* Two records by one descriptor, the second over the first in one write. */
+static void op_put_twice(unsigned i)
+{
+	char path[64], text[2 * FILE_MAX];
+	struct record r;
+
+	name_of(path, i, ".json");
+	random_record(&r);
+	size_t n = compose(&r, text);
+	note("put r%u twice", i);
+	int fd = open_or_fail(path, O_WRONLY | O_CREAT | O_TRUNC);
+	int e = write_pieces(fd, text, n);
+	if (e)
+		fail("write: %s", strerror(e));
+	records[i] = r;
+	check_record(i);
+	random_record(&r);
+	size_t n2 = compose(&r, text);
+	for (; n2 < n; n2++)
+		text[n2] = ' ';
+	ssize_t w = pwrite(fd, text, n2, 0);
+	expect("pwrite over it", w, 0);
+	records[i] = r;
+	check_record(i);
+	expect("close", close(fd), 0);
+}
+
 static void op_half(unsigned i)
 {
 	char path[64], text[FILE_MAX];
@@ -629,7 +656,10 @@ static void step(void)
 		op_put(i);
 		break;
 	case 4:
-		op_put_f32(i);
+		if (rnd(2))
+			op_put_f32(i);
+		else
+			op_put_twice(i);
 		break;
 	case 5:
 		op_half(i);

@@ -10,7 +10,9 @@ $(MOUNT_PROGS): $(OUT)/tests/mount/%: tests/mount/%.c
 tests all: $(MOUNT_PROGS)
 
 FSX_OPS ?= 1000000
-.PHONY: check-fsx check-long
+.PHONY: check-fsx check-programs check-long
 check-fsx: all ## FSX_OPS (a million) random operations on vec/, against a model; SEED=
 	$(Q)env $(TEST_ENV) FSX_OPS=$(FSX_OPS) FSX_RESTARTS=20 bats --tap tests/mount/fsx.bats
-check-long: check-fsx
+check-programs: all ## ordinary programs on the mount, with ls -l of 100,000 records
+	$(Q)env $(TEST_ENV) LS_ALL=1 bats --tap tests/mount/programs_*.bats
+check-long: check-fsx check-programs

@@ -273,6 +273,14 @@ static void an_open_file_is_what_it_was(void)
 	OK(close(fd));
 	OK(close(fd2));
 	FAILS(ENOENT, stat("vec/o.json", &st));
+	/* An edit that was begun before the removal counts as the later of the two. */
+	OK(put("vec/o.json", "[1,2,3]"));
+	fd = (int)OK(open("vec/o.json", O_RDWR));
+	OK(unlink("vec/o.json"));
+	IS(1, pwrite(fd, "9", 1, (off_t)strlen("{\"id\":\"o\",\"vector\":[")));
+	OK(close(fd));
+	IS(true, reads("vec/o.json", "{\"id\":\"o\",\"vector\":[9,2,3]}\n"));
+	OK(unlink("vec/o.json"));
 }
 
 static void copying_inside_the_kernel(void)
