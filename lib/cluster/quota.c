@@ -24,10 +24,11 @@
 
 #define QUOTA_RECHECK_NS  (50u * 1000000u)
 #define DU_RECHECK_NS     (2000u * 1000000u)
-#define MEMORY_SHARE      80u  /* percent of what the machine has: writers */
-#define COMPACTION_SHARE  95u  /* and with the second copy of a compaction */
-#define RECORD_DISK_BYTES 224u /* beside the entry: slot row, SQLite's row and key */
-#define RECORD_MEMORY     32u  /* beside code and links: scale, lengths, flags, upper layers */
+#define MEMORY_SHARE      80u         /* percent of what the machine has: writers */
+#define COMPACTION_SHARE  95u         /* and with the second copy of a compaction */
+#define SPARE_BYTES       (32u << 20) /* what is left in any case to the kernel and to files */
+#define RECORD_DISK_BYTES 224u        /* beside the entry: slot row, SQLite's row and key */
+#define RECORD_MEMORY     32u /* beside code and links: scale, lengths, flags, upper layers */
 #define CGROUP_PATH_MAX   512u
 
 /* --- what the machine allows --------------------------------------------------------- */
@@ -191,6 +192,14 @@ static int check_coll(struct coll *c, const struct want *w, struct vx_err *err)
 	return over_quota ? refuse(err, whose, "quota.max", used_disk, quota) : 0;
 }
 
+/* A share of what the machine has, such that something is left where that is little. */
+static uint64_t share_of(const struct db *db, unsigned percent)
+{
+	uint64_t all = db->machine_memory, share = all / 100 * percent;
+
+	return VX_MIN(share, all > 2 * SPARE_BYTES ? all - SPARE_BYTES : all / 2);
+}
+
 static int check_node(struct db *db, const struct want *w, struct vx_err *err)
 {
 	uint64_t memory = atomic_load_explicit(&db->memory_max, memory_order_relaxed);
@@ -198,7 +207,7 @@ static int check_node(struct db *db, const struct want *w, struct vx_err *err)
 	uint64_t now = clock_mono_ns();
 
 	if (!memory)
-		memory = db->machine_memory / 100 * MEMORY_SHARE;
+		memory = share_of(db, MEMORY_SHARE);
 	vx_lock(&db->space_lock);
 	if (!db->memory_ns || now - db->memory_ns > QUOTA_RECHECK_NS) {
 		db->memory_ns = now;
@@ -235,7 +244,7 @@ int quota_check(struct coll *c, size_t bytes, uint32_t count, struct vx_err *err
 
 int quota_compaction(struct db *db, uint64_t memory)
 {
-	return anon_bytes() + memory > db->machine_memory / 100 * COMPACTION_SHARE ? -ENOMEM : 0;
+	return anon_bytes() + memory > share_of(db, COMPACTION_SHARE) ? -ENOMEM : 0;
 }
 
 void quota_init(struct db *db)

@@ -6,7 +6,7 @@
 # answered with the promised recall, nothing may be killed, and writers beyond the limit
 # must hear EDQUOT instead.  Prints what was used.  Status 77, with the reason: no control group may be made.
 set -u -o pipefail
-n=${1:-30000} dim=${2:-1024} limit=${3:-96}
+n=${1:-30000} dim=${2:-1024} limit=${3:-112}
 bin=${VECFS_BIN:?VECFS_BIN is not set: run this through make check-cgroup}
 work=$(mktemp -d "${TMPDIR:-/tmp}/vecfs-cgroup-XXXXXX")
 export VECFS_SOCKET=$work/sock
