@@ -98,6 +98,7 @@ struct point {
 	double s[ROUNDS_MAX];               /* seconds per question, one per round */
 	double median;                      /* of those */
 	double cpu[ROUNDS_MAX], cpu_median; /* the asking thread's own time; library and peers */
+	double distances;                   /* between codes, per question; library, 0: unknown */
 };
 
 struct engine;
@@ -117,9 +118,10 @@ struct engine {
 	pid_t pid;
 	FILE *to, *from;
 
-	uint32_t *answers;   /* nq x BENCH_K */
-	double *times;       /* nq microseconds */
-	double search_cpu_s; /* of the last search; 0: unknown */
+	uint32_t *answers;       /* nq x BENCH_K */
+	double *times;           /* nq microseconds */
+	double search_cpu_s;     /* of the last search; 0: unknown */
+	double search_distances; /* per question of the last search; 0: unknown */
 
 	double build_s, build_cpu_s;
 	uint64_t rss_bytes, index_bytes; /* growth of anonymous memory; what it says itself */
@@ -194,6 +196,8 @@ int curve_measure(struct engine *const *e, unsigned n, unsigned rounds, struct v
 double curve_at(const struct engine *e, double recall);
 /* The same by the CPU time of the asking thread, which others on the machine disturb less. */
 double curve_cpu_at(const struct engine *e, double recall);
+/* Distances per question at a recall, interpolated alike; 0: unknown or not reached. */
+double curve_distances_at(const struct engine *e, double recall);
 /* The point of highest recall. */
 const struct point *curve_best(const struct engine *e);
 int cmp_double(const void *a, const void *b);
@@ -212,6 +216,20 @@ struct mix {
 };
 #define MIXES    3u
 #define WAYS_MAX 8u
+
+/* --- the least a mount costs (floor.c) ----------------------------------------------------- */
+struct floor {
+	char dir[600];
+	int fd;
+	pid_t pid;
+};
+/* A file system that does nothing.  -EIO without /dev/fuse. */
+VX_MUST_CHECK
+int floor_open(struct floor *f, struct vx_err *err);
+void floor_close(struct floor *f);
+/* Writes every question and reads an answer that was there already; us[i] each. */
+VX_MUST_CHECK
+int floor_ask(struct floor *f, const struct set *s, double *us, struct vx_err *err);
 
 struct loads {
 	unsigned n_ways;
@@ -239,7 +257,7 @@ struct growth {
 		unsigned n_engines;
 		struct {
 			const char *name;
-			double build_s, at95_s, recall_default, default_s;
+			double build_s, at95_s, at95_distances, recall_default, default_s;
 			uint64_t bytes;
 		} e[ENGINES_MAX];
 	} at[GROWTH_MAX];

@@ -40,6 +40,7 @@ static int time_point(struct engine *e, struct point *p, struct vx_err *err)
 
 	if (rc == 0) {
 		p->cpu[p->rounds] = e->search_cpu_s / (double)e->set->nq;
+		p->distances = e->search_distances;
 		p->s[p->rounds++] = s / (double)e->set->nq;
 	}
 	return rc;
@@ -136,30 +137,49 @@ int curve_measure(struct engine *const *e, unsigned n, unsigned rounds, struct v
 	return rc;
 }
 
-static double at(const struct engine *e, double recall, bool cpu)
+static double median_s(const struct point *p)
+{
+	return p->median;
+}
+
+static double median_cpu_s(const struct point *p)
+{
+	return p->cpu_median;
+}
+
+static double distances(const struct point *p)
+{
+	return p->distances;
+}
+
+/* Recall is taken to grow evenly with ef between two points, and so is 'cost'. */
+static double at(const struct engine *e, double recall, double (*cost)(const struct point *p))
 {
 	for (unsigned i = 1; i < e->npoints; i++) {
 		const struct point *b = &e->points[i], *a = b - 1;
 		if (b->recall < recall)
 			continue;
 		if (i == 1 || b->recall <= a->recall)
-			return cpu ? b->cpu_median : b->median;
-		/* Recall is taken to grow evenly with ef between the two, and so is time. */
+			return cost(b);
 		double f = (recall - a->recall) / (b->recall - a->recall);
-		return cpu ? a->cpu_median + f * (b->cpu_median - a->cpu_median)
-			   : a->median + f * (b->median - a->median);
+		return cost(a) + f * (cost(b) - cost(a));
 	}
 	return 0;
 }
 
 double curve_at(const struct engine *e, double recall)
 {
-	return at(e, recall, false);
+	return at(e, recall, median_s);
 }
 
 double curve_cpu_at(const struct engine *e, double recall)
 {
-	return at(e, recall, true);
+	return at(e, recall, median_cpu_s);
+}
+
+double curve_distances_at(const struct engine *e, double recall)
+{
+	return at(e, recall, distances);
 }
 
 const struct point *curve_best(const struct engine *e)

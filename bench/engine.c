@@ -89,7 +89,8 @@ static int process_search(
 
 	if (rc)
 		return rc;
-	if (sscanf(line, "%lf %lf", ret_s, &e->search_cpu_s) != 2)
+	e->search_distances = 0; /* peers do not say */
+	if (sscanf(line, "%lf %lf %lf", ret_s, &e->search_cpu_s, &e->search_distances) < 2)
 		return bad_answer(e, line, err);
 	if (us)
 		memcpy(us, e->times, e->set->nq * sizeof *us);

@@ -162,7 +162,8 @@ static const char *build(struct library *l, const char *args, FILE *out)
 	return NULL;
 }
 
-static int search_one(struct library *l, size_t i, unsigned ef, uint32_t *ret)
+static int search_one(
+	struct library *l, size_t i, unsigned ef, uint32_t *ret, struct index_search_stat *st)
 {
 	struct index_hit hits[BENCH_K];
 	struct index_query q = {.vec = l->s.query + i * l->s.dim,
@@ -172,7 +173,7 @@ static int search_one(struct library *l, size_t i, unsigned ef, uint32_t *ret)
 		.visible = visible,
 		.visible_ctx = l};
 	uint32_t n = 0;
-	int rc = index_search(l->ix, &q, hits, &n, NULL);
+	int rc = index_search(l->ix, &q, hits, &n, st);
 
 	for (uint32_t j = 0; j < BENCH_K; j++)
 		ret[j] = rc == 0 && j < n ? hits[j].slot : BENCH_NO_ROW;
@@ -189,8 +190,11 @@ static const char *search(struct library *l, const char *args, FILE *out)
 	pin(true);
 	uint64_t t0 = clock_mono_ns(), t = t0;
 	double cpu0 = thread_cpu_s();
+	uint64_t distances = 0;
 	for (size_t i = 0; i < l->s.nq && rc == 0; i++) {
-		rc = search_one(l, i, ef, l->answers + i * BENCH_K);
+		struct index_search_stat st = {0};
+		rc = search_one(l, i, ef, l->answers + i * BENCH_K, &st);
+		distances += st.distances + st.tail;
 		if (each) {
 			uint64_t now = clock_mono_ns();
 			l->times[i] = (double)(now - t) / 1e3;
@@ -201,7 +205,7 @@ static const char *search(struct library *l, const char *args, FILE *out)
 	pin(false);
 	if (rc)
 		return "a search failed";
-	fprintf(out, "ok %.9f %.9f\n", s, cpu);
+	fprintf(out, "ok %.9f %.9f %.1f\n", s, cpu, (double)distances / (double)l->s.nq);
 	return NULL;
 }
 
@@ -219,7 +223,7 @@ static void *work(void *arg)
 	uint32_t rows[BENCH_K];
 
 	for (size_t i = w->from; clock_mono_ns() < w->until_ns; i++) {
-		if (search_one(w->l, i % w->l->s.nq, w->ef, rows))
+		if (search_one(w->l, i % w->l->s.nq, w->ef, rows, NULL))
 			break;
 		w->done++;
 	}

@@ -125,6 +125,7 @@ static int measure_ways(struct loads *l, struct engine *const *e, unsigned n, st
 	const struct set *s, unsigned rounds, struct vx_err *err)
 {
 	struct text_way text[2] = {{.fd = -1}, {.fd = -1}};
+	struct floor empty = {.fd = -1, .pid = -1};
 	struct way_rounds *w = calloc(WAYS_MAX, sizeof *w);
 	double *us = calloc(VX_MAX(s->nq, (size_t)TEXT_QUESTIONS), sizeof *us), all;
 	unsigned texts = d->mounted ? 2 : 0;
@@ -137,8 +138,12 @@ static int measure_ways(struct loads *l, struct engine *const *e, unsigned n, st
 	if (texts) {
 		snprintf(l->ways[l->n_ways++].name, sizeof l->ways[0].name, "mount, text to TSV");
 		snprintf(l->ways[l->n_ways++].name, sizeof l->ways[0].name, "mount, JSON to JSON");
+		snprintf(l->ways[l->n_ways++].name, sizeof l->ways[0].name,
+			"a mount that does nothing");
 		if (rc == 0)
 			rc = daemon_set_ef(d, 0, err);
+		if (rc == 0)
+			rc = floor_open(&empty, err);
 		if (rc == 0)
 			rc = text_way_init(&text[0], d, s, "query", AS_ARRAY, err);
 		if (rc == 0)
@@ -153,6 +158,10 @@ static int measure_ways(struct loads *l, struct engine *const *e, unsigned n, st
 			rc = text_way_ask(&text[i], us, err);
 			note_round(&w[n + i], r, us, text[i].n);
 		}
+		if (texts && rc == 0) {
+			rc = floor_ask(&empty, s, us, err);
+			note_round(&w[n + texts], r, us, s->nq);
+		}
 	}
 	for (unsigned i = 0; i < l->n_ways && rc == 0; i++)
 		l->ways[i].l = (struct latency){.there = true,
@@ -163,6 +172,8 @@ static int measure_ways(struct loads *l, struct engine *const *e, unsigned n, st
 			.count = s->nq * rounds};
 	text_way_release(&text[0]);
 	text_way_release(&text[1]);
+	if (texts)
+		floor_close(&empty);
 	free(us);
 	free(w);
 	return rc;

@@ -2,7 +2,7 @@
 # libhnswlib-dev and libfaiss-dev; where those are not there they are not built, and vec-bench says so.
 CXX ?= g++
 BENCH_SRCS := $(addprefix bench/,vec-bench.c data.c truth.c engine.c engine_library.c engine_daemon.c \
-	daemon.c curve.c loads.c report.c plot.c make.c make_kinds.c)
+	daemon.c curve.c floor.c loads.c report.c plot.c make.c make_kinds.c)
 BENCH_OBJS = $(BENCH_SRCS:%.c=$(OUT)/%.o)
 BENCH_HAVE = $(if $(wildcard /usr/include/$(1)),-DHAVE_$(2))
 BENCH_PEERS := $(call BENCH_HAVE,hnswlib/hnswlib.h,HNSWLIB) $(call BENCH_HAVE,faiss/IndexHNSW.h,FAISS)

@@ -136,7 +136,7 @@ static void growth_data(FILE *f, const struct growth *g, const char *name)
 		for (unsigned j = 0; j < g->at[i].n_engines; j++) {
 			if (strcmp(g->at[i].e[j].name, name) == 0 && g->at[i].e[j].at95_s > 0)
 				fprintf(f, "%zu %.3f %.1f %.3f\n", g->at[i].rows,
-					g->at[i].e[j].at95_s * 1e6, 1 / g->at[i].e[j].at95_s,
+					g->at[i].e[j].at95_s * 1e6, g->at[i].e[j].at95_distances,
 					g->at[i].e[j].build_s);
 		}
 	}
@@ -162,18 +162,23 @@ static int plot_growth(const struct results *r, const char *dir, struct vx_err *
 		"'300k' 316228, '1M' 1e6, '3M' 3162278, '10M' 1e7)\nset key top left\n"
 		"set xrange [9000:%g]\n",
 		r->set->name, 1.1 * (double)last->rows);
+	/* Time has the caches in it, which end somewhere; the number of distances has not. */
 	for (int col = 2; col <= 3; col++) {
-		fprintf(f, "set ylabel '%s'\n%splot ",
-			col == 2 ? "microseconds per question" : "questions per second",
-			col == 2 ? "set yrange [0:*]\n"
-				 : "set yrange [*:*]\nset logscale y\n" TICS
-				   "set key bottom left\n");
+		const char *sep = "";
+
+		fprintf(f, "set ylabel '%s'\nset yrange [0:*]\nplot ",
+			col == 2 ? "microseconds per question"
+				 : "distances between codes per question");
 		for (unsigned j = 0; j < last->n_engines; j++) {
-			fprintf(f, "%s$%s using 1:%d with linespoints title '%s'",
-				j ? ", \\\n     " : "", last->e[j].name, col,
-				label_of(last->e[j].name));
+			if (col == 3 && last->e[j].at95_distances <= 0)
+				continue;
+			fprintf(f, "%s$%s using 1:%d with linespoints title '%s'", sep,
+				last->e[j].name, col, label_of(last->e[j].name));
 			style(f, last->e[j].name);
+			sep = ", \\\n     ";
 		}
+		if (col == 3 && !*sep)
+			fprintf(f, "NaN notitle");
 		fprintf(f, "\n");
 	}
 	fprintf(f, "unset multiplot\n");

@@ -156,8 +156,8 @@ static void print_growth(const struct growth *g)
 {
 	if (!g->n)
 		return;
-	cli_outf("\n%-10s %-8s %9s %9s %11s %9s %8s\n", "growth: N", "system", "build s", "MB",
-		"us at .95", "QPS .95", "recall");
+	cli_outf("\n%-10s %-8s %9s %9s %11s %9s %13s %8s\n", "growth: N", "system", "build s", "MB",
+		"us at .95", "QPS .95", "distances .95", "recall");
 	for (unsigned i = 0; i < g->n; i++) {
 		for (unsigned j = 0; j < g->at[i].n_engines; j++) {
 			double s = g->at[i].e[j].at95_s;
@@ -167,6 +167,10 @@ static void print_growth(const struct growth *g)
 				cli_outf(" %11.1f %9.0f", s * 1e6, 1 / s);
 			else
 				cli_outf(" %11s %9s", "-", "-");
+			if (g->at[i].e[j].at95_distances > 0)
+				cli_outf(" %13.0f", g->at[i].e[j].at95_distances);
+			else
+				cli_outf(" %13s", "-");
 			cli_outf(" %8.4f\n", g->at[i].e[j].recall_default);
 		}
 	}
@@ -312,10 +316,11 @@ static json_t *growth_json(const struct growth *g)
 	for (unsigned i = 0; i < g->n; i++) {
 		for (unsigned j = 0; j < g->at[i].n_engines; j++)
 			json_array_append_new(
-				a, json_pack("{s:I,s:s,s:f,s:f,s:f,s:f,s:I}", "rows",
+				a, json_pack("{s:I,s:s,s:f,s:f,s:f,s:f,s:f,s:I}", "rows",
 					   (json_int_t)g->at[i].rows, "name", g->at[i].e[j].name,
 					   "build_s", g->at[i].e[j].build_s, "us_at_0.95",
-					   g->at[i].e[j].at95_s * 1e6, "recall_default",
+					   g->at[i].e[j].at95_s * 1e6, "distances_at_0.95",
+					   g->at[i].e[j].at95_distances, "recall_default",
 					   g->at[i].e[j].recall_default, "us_default",
 					   g->at[i].e[j].default_s * 1e6, "bytes",
 					   (json_int_t)g->at[i].e[j].bytes));

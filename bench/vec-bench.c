@@ -269,6 +269,7 @@ static int grow_at(struct run *run, size_t n, struct growth_point *g)
 		g->e[i].name = list[i]->name;
 		g->e[i].build_s = list[i]->build_s;
 		g->e[i].at95_s = curve_at(list[i], 0.95);
+		g->e[i].at95_distances = curve_distances_at(list[i], 0.95);
 		g->e[i].recall_default = list[i]->points[0].recall;
 		g->e[i].default_s = list[i]->points[0].median;
 		g->e[i].bytes = engine_bytes(list[i]);

@@ -133,6 +133,7 @@ static int print_answer(struct query *q, const struct group *g, struct client_an
 		.n_hits = n,
 		.k_asked = a->message->k,
 		.timed_out = client_answer_timed_out(a, i),
+		.damaged = client_answer_damaged(a, i),
 	};
 	q->out.len = 0;
 	int rc = answer_print(&q->out, g->format, &ans);
@@ -166,6 +167,12 @@ static int print_answers(struct query *q, struct group *g, struct client_answers
 		if (client_answer_timed_out(a, i))
 			cli_error_at(q->file, g->lines[i],
 				"the time was over before the search was complete");
+		uint32_t damaged = client_answer_damaged(a, i);
+		if (damaged)
+			cli_error_at(q->file, g->lines[i],
+				"%u record%s that may belong to the answer cannot be read; see "
+				"vec-fsck",
+				damaged, damaged == 1 ? "" : "s");
 		if (a->counts[i] < a->message->k)
 			cli_note("question %" PRIu64 ": %u of %u answers", g->numbers[i],
 				a->counts[i], a->message->k);

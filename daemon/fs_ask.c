@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/errlog.h"
 #include "embed/embed.h"
 
 #define ROUND_MAX    512u /* questions searched at once */
@@ -70,7 +71,8 @@ static int print_answer(struct ask *a, const struct coll_answer *ans, enum answe
 		.number = number,
 		.n_hits = ans->n_hits,
 		.k_asked = ans->k,
-		.timed_out = ans->timed_out};
+		.timed_out = ans->timed_out,
+		.damaged = ans->damaged};
 
 	if (ans->n_hits > VX_ARRAY_SIZE(few)) {
 		hits = calloc(ans->n_hits, sizeof *hits);
@@ -94,6 +96,15 @@ static int print_answer(struct ask *a, const struct coll_answer *ans, enum answe
 	if (hits != few)
 		free(hits);
 	return rc;
+}
+
+/* TSV and ids have no room to say it. */
+static void note_damage(const struct coll *c, const struct coll_answer *ans)
+{
+	if (ans->damaged)
+		errlog_add(coll_name(c), EIO,
+			"an answer lacks %u record%s that may belong to it: not readable",
+			ans->damaged, ans->damaged == 1 ? "" : "s");
 }
 
 static int too_long(struct ask *a, struct vx_err *err)
@@ -133,8 +144,10 @@ static int ask_one(
 	if (lasts(q))
 		fs_takes_long();
 	int rc = coll_search(c, q, &a->ans, err);
-	if (rc == 0)
+	if (rc == 0) {
+		note_damage(c, &a->ans);
 		rc = print_answer(a, &a->ans, a->o.format, NULL, 0, a->number++);
+	}
 	return rc ? rc : too_long(a, err);
 }
 
@@ -283,6 +296,8 @@ static void round_release(struct round *r)
 static int round_print(struct round *r, uint32_t i)
 {
 	const struct asked *d = &r->asked[i];
+
+	note_damage(r->c, &r->answers[i]);
 	int rc = print_answer(r->a, &r->answers[i], d->format, d->name, d->name_len, d->number);
 
 	return rc ? rc : too_long(r->a, r->err);

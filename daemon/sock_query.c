@@ -118,6 +118,22 @@ static int add_failure(struct reply *r, uint32_t i)
 	return 0;
 }
 
+static int add_damaged(struct reply *r, uint32_t i, uint32_t records)
+{
+	struct session *s = r->s;
+	Vecfs__Damaged *d = rpc_arena_alloc(s->arena, sizeof *d);
+
+	if (!r->a.damaged)
+		r->a.damaged = rpc_arena_alloc(s->arena, r->m->n * sizeof *r->a.damaged);
+	if (!r->a.damaged || !d)
+		return -ENOMEM;
+	vecfs__damaged__init(d);
+	d->question = i;
+	d->records = records;
+	r->a.damaged[r->a.n_damaged++] = d;
+	return 0;
+}
+
 static int add_answer(struct reply *r, uint32_t i)
 {
 	struct session *s = r->s;
@@ -130,6 +146,8 @@ static int add_answer(struct reply *r, uint32_t i)
 	r->a.k = ans->k;
 	if (ans->timed_out)
 		rc = buf_append(&s->cut, &i, sizeof i);
+	if (rc == 0 && ans->damaged)
+		rc = add_damaged(r, i, ans->damaged);
 	for (uint32_t h = 0; h < n && rc == 0; h++) {
 		struct vx_record rec = ans->hits[h].rec;
 

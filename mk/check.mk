@@ -78,6 +78,16 @@ check-sanitize: ## that without shortcuts, and the mount and the tools against a
 		$(MAKE) --no-print-directory VARIANT=$$v check-c || rc=1; done; \
 		$(MAKE) --no-print-directory VARIANT=asan check-bats || rc=1; exit $$rc
 
+# valgrind knows no AVX-512, and is too slow for what is arithmetic; the sanitizers have those.
+SLOW_valgrind := $(SLOW_tsan) cluster/test_crash cluster/test_txn cluster/test_snapshot cluster/test_threads hnsw/test_graph \
+	index/test_checkpoint raft/test_pump $(SIMD_TESTS:%=simd/%) store/test_compact store/test_rot store/test_threads store/test_txn
+VALGRIND := env VECFS_SIMD=avx2 valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+	--show-leak-kinds=definite --fair-sched=yes
+.PHONY: check-valgrind
+check-valgrind: $(TEST_BINS) ## the C tests under valgrind, but for those that would take hours
+	+$(Q)$(call run_tests,1,$(foreach t,$(filter-out $(SLOW_valgrind:%=$(OUT)/tests/%),$(TEST_BINS)),\
+		'valgrind-$(patsubst $(OUT)/tests/%,%,$(t))=$(VALGRIND) $(t)'),-t 1800)
+
 check-crash: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## kill -9 under load, CRASH_CYCLES times: nothing acknowledged is lost
 	$(Q)env $(TEST_ENV) CRASH_CYCLES=$(CRASH_CYCLES) tests/crash/run.sh $(CRASH_CYCLES)
 

@@ -29,11 +29,17 @@ check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-t
 		'power-xfs=$(call crash_py,power.py 4 --fast --fs xfs)' \
 		'power-planted-log=$(call crash_py,power.py 40 --fast --no-sync .wal)' \
 		'power-planted-store=$(call crash_py,power.py 40 --fast --no-sync meta.db)' \
+		'stray=$(call crash_py,stray.py)' \
+		'unsynced-vectors=$(call crash_py,unsynced.py)' \
+		'unsynced-sqlite=$(call crash_py,unsynced.py --file sqlite)' \
 		'faults=$(call crash_py,faults.py --step 23)')
 
 check-power: all $(CRASH_PROGS) ## CUTS (1000) power cuts under the daemon, on ext4 and on XFS
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 7 / 10)))
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 3 / 10)) --fs xfs)
+	$(Q)env $(TEST_ENV) $(call crash_py,stray.py --fs xfs)
+	$(Q)env $(TEST_ENV) $(call crash_py,unsynced.py --fs xfs)
+	$(Q)env $(TEST_ENV) $(call crash_py,unsynced.py --fs xfs --file sqlite)
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py 100 --no-sync .wal)
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py 100 --no-sync meta.db)
 
@@ -50,5 +56,9 @@ check-rot: $(filter %/test_rot %/test_damage %/test_recover,$(TEST_BINS)) ## eve
 check-no-uring: all $(CRASH_PROGS) $(call bins_of,$(CHECK_STORE)) ## log, store, tools and mount without io_uring
 	$(call check,$(foreach t,$(call bins_of,$(CHECK_STORE)),'no-uring-$(notdir $(t))=$(CRASH_OUT)/nouring $(t)') \
 		$(foreach t,$(call bats_of,cli $(CHECK_MOUNT)),'no-uring-$(notdir $(t))=$(CRASH_OUT)/nouring bats --tap $(t)'))
+
+.PHONY: bench-no-uring
+bench-no-uring: all $(CRASH_OUT)/nouring ## writing where io_uring is refused beside writing where it is not
+	$(Q)VECFS_BIN=$(abspath $(BIN)) VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) bench/nouring.sh $(BENCH_ARGS)
 
 check-long: check-power check-kill check-faults check-rot check-no-uring ## the long forms of everything: hours

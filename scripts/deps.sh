@@ -32,7 +32,7 @@ packages()
 	lint) packages build && echo "clang clang-format clang-tidy cppcheck shellcheck mandoc" ;;
 	bench) packages demo && echo "g++ libhnswlib-dev libfaiss-dev gnuplot-nox zstd python3"
 		;;
-	all) packages check && packages bench && echo "gcovr" ;;
+	all) packages check && packages bench && echo "gcovr valgrind" ;;
 	*) usage ;;
 	esac
 }

@@ -136,5 +136,7 @@ int client_query(struct client *c, const Vecfs__QueryRequest *q, struct client_a
 /* The error of question 'q', NULL when it was answered. */
 const Vecfs__RowError *client_answer_error(const struct client_answers *a, size_t q);
 bool client_answer_timed_out(const struct client_answers *a, size_t q);
+/* Records that may belong to the answer of question 'q' and cannot be read. */
+uint32_t client_answer_damaged(const struct client_answers *a, size_t q);
 
 #endif

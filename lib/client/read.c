@@ -105,6 +105,14 @@ const Vecfs__RowError *client_answer_error(const struct client_answers *a, size_
 	return NULL;
 }
 
+uint32_t client_answer_damaged(const struct client_answers *a, size_t q)
+{
+	for (size_t i = 0; i < a->message->n_damaged; i++)
+		if (a->message->damaged[i]->question == q)
+			return a->message->damaged[i]->records;
+	return 0;
+}
+
 bool client_answer_timed_out(const struct client_answers *a, size_t q)
 {
 	for (size_t i = 0; i < a->message->n_timed_out; i++)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/unsynced.h"
 #include "store/claim.h"
 #include "store/pagesum.h"
 
@@ -27,6 +28,7 @@ struct catalog {
 	sqlite3 *sq;
 	uint64_t applied; /* meta worker only, after open */
 	bool fresh;       /* made by this open */
+	int sync_failed;  /* marks only: why none can be vouched for any more; 0: none */
 };
 
 static const char schema_sql[] =
@@ -352,7 +354,13 @@ int catalog_open(struct db *db, struct vx_err *err)
 		return rc ? rc : -ENOMEM;
 	}
 	db->catalog = cat;
-	rc = map_sqlite(pagesum_register());
+	bool unsynced;
+	rc = unsynced_settle(db->dir, false, &unsynced);
+	if (unsynced)
+		log_warn("cluster",
+			"%s could not be synced by the last daemon: read from disk anew", path);
+	if (rc == 0)
+		rc = map_sqlite(pagesum_register());
 	if (rc == 0)
 		rc = map_sqlite(sqlite3_open_v2(path, &cat->sq,
 			SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
@@ -442,8 +450,8 @@ int catalog_mark(struct db *db)
 	sqlite3 *sq = NULL;
 	int rc = path_join(path, sizeof path, "%s/catalog.db", db->dir);
 
-	if (rc)
-		return rc;
+	if (rc || db->catalog->sync_failed)
+		return rc ? rc : db->catalog->sync_failed;
 	rc = sqlite3_open_v2(path, &sq, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, PAGESUM_VFS);
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(sq, BUSY_MS);
@@ -456,6 +464,14 @@ int catalog_mark(struct db *db)
 	if (rc == 0)
 		rc = claim(db, sq);
 	sqlite3_close(sq);
+	if (rc == -EIO) { /* the next sync would succeed without having written anything */
+		db->catalog->sync_failed = rc;
+		unsynced_note(db->dir);
+		log_error("cluster",
+			"%s: cannot sync: it is not marked again before the next start, its log is "
+			"kept",
+			path);
+	}
 	return rc;
 }
 

@@ -271,6 +271,7 @@ struct coll_answer {
 	uint32_t n_hits;
 	uint32_t k; /* asked */
 	bool timed_out;
+	uint32_t damaged; /* records that were near enough and cannot be read: they are left out */
 	struct buf mem;
 };
 /* Zero-initialised by the caller the first time; may be reused for many questions, then released. */

@@ -281,14 +281,17 @@ static int scatter(struct coll *c, const struct readers *rd, const struct coll_q
 	};
 	int rc = scratch_reserve(&scratch, (size_t)rd->n * k_list, k_list);
 
+	a->damaged = 0;
 	set_effort(c, q, &iq);
 	for (n = 0; rc == 0 && n < rd->n; n++) {
 		struct slice_hit *hits = scratch.hits + (size_t)n * k_list;
 		float *d = scratch.dist + (size_t)n * k_list;
+		struct index_search_stat st = {0};
 
 		counts[n] = 0;
 		iq.skip = absent && absent->shard == rd->shards[n] ? absent->slot + 1 : 0;
-		rc = slice_read_search(&rd->of[n], &iq, hits, &counts[n], NULL);
+		rc = slice_read_search(&rd->of[n], &iq, hits, &counts[n], &st);
+		a->damaged += st.damaged;
 		for (uint32_t j = 0; rc == 0 && j < counts[n]; j++)
 			d[j] = hits[j].distance;
 		dist[n] = d;

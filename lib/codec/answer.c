@@ -1,5 +1,6 @@
 /* answer.c - what was found, as text. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "codec/codec_i.h"
@@ -135,6 +136,11 @@ static int print_flags(struct buf *out, const struct answer *a)
 		rc = put(out, ",\"fewer\":true");
 	if (!rc && a->timed_out)
 		rc = put(out, ",\"timed_out\":true");
+	if (!rc && a->damaged) {
+		char n[40];
+		snprintf(n, sizeof n, ",\"damaged\":%u", a->damaged);
+		rc = put(out, n);
+	}
 	return rc;
 }
 

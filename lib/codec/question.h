@@ -64,6 +64,8 @@ struct answer {
 	size_t n_hits;
 	uint32_t k_asked; /* fewer hits than this is flagged in JSON ("fewer":true) */
 	bool timed_out;   /* flagged */
+	uint32_t
+		damaged; /* records left out because they cannot be read; flagged in JSON ("damaged":n) */
 };
 
 /* Appends one answer: TSV "query rank id distance" lines (rank from 1), ids one per line, JSONL one

@@ -346,6 +346,7 @@ void probe_from_vec(const struct codes *c, const float *vec, struct probe *p)
 {
 	p->full = true;
 	p->exact = false;
+	p->unreadable = NULL;
 	if (c->width == 0) {
 		float f = c->metric == VX_COSINE ? unit_factor(c, vec) : 1.0f;
 		for (uint32_t i = 0; i < c->dim; i++)
@@ -403,6 +404,7 @@ bool probe_from_code(const struct codes *c, uint32_t slot, struct probe *p)
 
 	p->full = true;
 	p->exact = false;
+	p->unreadable = NULL;
 	if (c->quant == QUANT_SQ1)
 		return exact_probe(c, slot, p);
 	if (c->width == 0) {
@@ -429,6 +431,8 @@ static void float_distances(
 	for (uint32_t i = 0; i < n; i++) {
 		const float *v = c->host.vector(c->host.ctx, slots[i]);
 		float d;
+		if (!v && p->unreadable)
+			(*p->unreadable)++;
 		if (!v)
 			d = INFINITY;
 		else if (c->metric == VX_L2)

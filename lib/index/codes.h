@@ -186,9 +186,11 @@ struct probe {
 	bool full;   /* measure with both halves; set by those below, cleared by walks */
 	bool exact;  /* measure 'vf' with full vectors; 'len': its length under cosine */
 	float len;
+	uint32_t *
+		unreadable; /* "none": counts the vectors met that cannot be read; NULL: nobody asks */
 };
 
-/* From a full-precision question. */
+/* From a full-precision question.  This and the next two leave 'unreadable' NULL. */
 void probe_from_vec(const struct codes *c, const float *vec, struct probe *p);
 
 /* From a stored slot; false when its vector cannot be read ("none", "sq1").  Coarse codes: as

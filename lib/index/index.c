@@ -363,9 +363,8 @@ static uint32_t refine(struct index *ix, const struct index_query *q, struct scr
 }
 
 struct rerank_run {
-	bool sure;    /* asked for: nothing that was measured stands behind this pool */
-	bool early;   /* the rest of the pool was hopeless */
-	bool damaged; /* a vector was unreadable */
+	bool sure;  /* asked for: nothing that was measured stands behind this pool */
+	bool early; /* the rest of the pool was hopeless */
 };
 
 /* Gives the best of the pool their exact distances, into hits, nearest first.  The pool is
@@ -389,6 +388,7 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 	if (c->metric == VX_COSINE)
 		qnorm = sqrtf(c->k->dot_f32(q->vec, q->vec, c->dim));
 	topk_init(&t, sc->work, 0, q->k);
+	st->damaged = 0;
 	for (uint32_t i = 0; i < VX_MIN(n, RERANK_AHEAD); i++)
 		ahead[i] = fetch_vector(c, sc->pool[i].slot);
 	for (uint32_t i = 0; i < n && err.n < max; i++) {
@@ -401,7 +401,7 @@ static uint32_t rerank(struct index *ix, const struct index_query *q, struct scr
 		if (i + RERANK_AHEAD < n)
 			ahead[i % RERANK_AHEAD] = fetch_vector(c, sc->pool[i + RERANK_AHEAD].slot);
 		if (!v) {
-			run->damaged = true;
+			st->damaged++;
 			continue;
 		}
 		float d = exact_distance(c, q->vec, qnorm, v);
@@ -423,10 +423,11 @@ static int search_pool(struct index *ix, const struct index_query *q, struct scr
 {
 	struct rerank_run run = {.sure = st->ef == 0 && codes_coarse(&ix->codes)};
 	bool complete = true, heads = false;
-	uint32_t n = 0, scanned = q->nslots - limit;
+	uint32_t n = 0, scanned = q->nslots - limit, unreadable = 0;
 	int rc = 0;
 
 	probe_from_vec(&ix->codes, q->vec, &sc->probe);
+	sc->probe.unreadable = &unreadable;
 	if (limit > 0) {
 		sc->probe.full = !ix_load(&ix->by_heads);
 		sc->keep = pool_keep(&ix->codes, ef);
@@ -443,15 +444,17 @@ static int search_pool(struct index *ix, const struct index_query *q, struct scr
 	uint32_t walked = scanned < q->nslots ? n : 0;
 	if (rc == 0)
 		rc = scan_codes(ix, q, sc, limit, q->nslots, want, &n, st);
+	sc->probe.unreadable = NULL;
 	if (rc < 0)
 		return rc;
 	bool full = n == want && scanned > want - walked;
 	if (heads)
 		n = refine(ix, q, sc, n, thorough);
 	*ret_n = rerank(ix, q, sc, n, thorough, hits, &run, st);
+	st->damaged = VX_MAX(st->damaged, unreadable); /* what is infinitely far is in no pool */
 	*ret_short = full && !run.early;
 	/* Others may stand in for what cannot be read: they are worth the long way. */
-	return run.damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
+	return st->damaged && *ret_n < q->k ? scan_exact(ix, q, sc, hits, ret_n, st) : 0;
 }
 
 #define LONGER_POOL 8u

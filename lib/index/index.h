@@ -114,6 +114,8 @@ struct index_search_stat {
 	uint32_t distances; /* code distances computed in the graph */
 	uint32_t tail;      /* slots scanned in the tail */
 	uint32_t reranked;
+	uint32_t
+		damaged; /* visible, near enough to be looked at, and left out: they cannot be read */
 };
 
 /* Fills hits[0..*ret_n-1], nearest first, at most k ('hits' has room for k).  k visible

@@ -50,14 +50,17 @@ int scan_exact(struct index *ix, const struct index_query *q, struct scratch *sc
 	if (rc < 0)
 		return rc;
 	topk_init(&t, sc->pool, 0, q->k);
+	st->damaged = 0;
 	for (uint32_t s = 0; s < q->nslots; s++) {
 		if (s % SCAN_BATCH == 0 && q->stop && q->stop(q->stop_ctx))
 			return -EINTR;
 		if (!ix_visible(ix, q, s))
 			continue;
 		const float *v = c->host.vector(c->host.ctx, s);
-		if (!v)
+		if (!v) {
+			st->damaged++;
 			continue;
+		}
 		st->reranked++;
 		topk_add(&t, (struct cand){.d = exact_distance(c, q->vec, qnorm, v), .slot = s});
 	}

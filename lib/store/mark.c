@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/unsynced.h"
 
 #ifndef XFS_SUPER_MAGIC
 #define XFS_SUPER_MAGIC 0x58465342
@@ -40,6 +41,7 @@ static int sync_failed(struct shard *s, int rc, const char *what)
 			what, strerror(-rc), s->id);
 	}
 	vx_unlock(&s->mu);
+	unsynced_note(s->dir);
 	return rc;
 }
 

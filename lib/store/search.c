@@ -257,6 +257,7 @@ int slice_read_search(const struct slice_reader *r, const struct index_query *q,
 	struct index_hit *found = few;
 	uint32_t n = 0, out = 0;
 	struct index_query mine = *q;
+	struct index_search_stat st = {0};
 	struct seen seen = {
 		.sl = sl,
 		.applied = r->applied,
@@ -272,7 +273,7 @@ int slice_read_search(const struct slice_reader *r, const struct index_query *q,
 	}
 	if (q->k > HITS_STACK)
 		found = malloc((size_t)q->k * sizeof *found);
-	int rc = found ? index_search(r->ix, &mine, found, &n, stat) : -ENOMEM;
+	int rc = found ? index_search(r->ix, &mine, found, &n, &st) : -ENOMEM;
 	/* The rows of hits lie anywhere: all are on their way before the first is looked at. */
 	for (uint32_t i = 0; i < n && rc == 0; i++) {
 		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
@@ -282,8 +283,10 @@ int slice_read_search(const struct slice_reader *r, const struct index_query *q,
 	for (uint32_t i = 0; i < n && rc == 0; i++) {
 		struct slot_row row;
 		struct seg *g = slice_seg(sl, slot_seg(found[i].slot));
-		if (!g || seg_row(g, slot_at(found[i].slot), &row))
-			continue; /* nobody can say whose it is; logged */
+		if (!g || seg_row(g, slot_at(found[i].slot), &row)) {
+			st.damaged++; /* nobody can say whose it is; logged */
+			continue;
+		}
 		hits[out++] = (struct slice_hit){.distance = found[i].distance,
 			.slot = found[i].slot,
 			.rowid = row.rowid,
@@ -294,6 +297,8 @@ int slice_read_search(const struct slice_reader *r, const struct index_query *q,
 		free(found);
 	if (rc == 0)
 		*ret_n = out;
+	if (stat)
+		*stat = st;
 	return rc;
 }
 

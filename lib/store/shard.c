@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/unsynced.h"
 
 #define DROPPED     ".dropped"
 #define DROPPED_MAX 1000u /* remains of one slice that cannot be removed */
@@ -211,7 +212,14 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	s->fresh = rc == 0;
 	s->dirty_dir = true;    /* the roster may be older than the last create */
 	s->dirty_parent = true; /* made by us, or just before a crash: one sync will do */
+	bool unsynced = false;
 	if (rc == 0 || rc == -EEXIST)
+		rc = unsynced_settle(dir, true, &unsynced);
+	if (unsynced)
+		log_warn("store",
+			"%s: files could not be synced by the last daemon: read from disk anew",
+			dir);
+	if (rc == 0)
 		rc = s->disk->ops->list(s->disk, dir, found_one, s);
 	if (rc == 0)
 		rc = roster_read(s, missed_one);

@@ -411,11 +411,37 @@ static int make_ready(struct scan *s)
 	return w->disk->ops->fdatasync(w->disk, w->fd);
 }
 
+/* A process that was killed may have left a direct write under way: io_uring lets go of a ring without
+ * waiting for its disk.  It would land on what is appended here after the end of the log was found
+ * without it.  File systems wait for all direct writes to a file before they allocate space in it, so
+ * space that it has already is asked for; one that knows no such call has no direct writes either. */
+static int wait_for_strays(struct scan *s)
+{
+	const struct disk_ops *ops = s->w->disk->ops;
+	struct disk *d = s->w->disk;
+	char path[WAL_PATH_MAX];
+	uint64_t size = 0;
+
+	int rc = wal_path(s->w, path, "wal", s->seqs[s->n_seqs - 1]);
+	if (rc)
+		return rc;
+	int fd = ops->open(d, path, O_RDWR, 0);
+	if (fd < 0)
+		return vx_err_set(s->err, fd, "%s: %s", path, strerror(-fd));
+	if (ops->size(d, fd, &size) == 0 && size > 0)
+		(void)!ops->allocate(d, fd, 0, size);
+	(void)ops->close(d, fd);
+	return 0;
+}
+
 static int open_existing(struct scan *s)
 {
 	struct wal_shdr h;
 
 	qsort(s->seqs, s->n_seqs, sizeof *s->seqs, cmp_u32);
+	int stray = wait_for_strays(s);
+	if (stray)
+		return stray;
 	for (size_t i = 1; i < s->n_seqs; i++) {
 		if (s->seqs[i] != s->seqs[i - 1] + 1)
 			return vx_err_set(s->err, -EUCLEAN,

@@ -1,7 +1,7 @@
 /* test_crash.c - what was acknowledged survives kill -9.
  *
- * A child writes (puts, overwrites, deletes, small and big batches, from several threads) and records in
- * shared memory what it tried and what was acknowledged; the parent kills it at a random moment, opens
+ * A child writes (puts, overwrites, deletes, small and big batches, from several threads), asks meanwhile, and
+ * records in shared memory what it tried and what was acknowledged; the parent kills it at a random moment, opens
  * the database itself and compares.  CRASH_CYCLES sets how often.
  */
 #include <pthread.h>
@@ -98,16 +98,66 @@ static void *load(void *arg)
 	return NULL;
 }
 
+/* Whether some version of key k between the two, inclusive, has these numbers. */
+static bool is_version(unsigned k, uint64_t from, uint64_t to, const float *vec)
+{
+	float want[DIM];
+
+	for (uint64_t v = from; v <= to; v++) {
+		if (is_delete(v))
+			continue;
+		dt_vec(k, v, DIM, want);
+		if (memcmp(want, vec, sizeof want) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Every hit is a record as it was at some moment of the question; what nobody touched is found first. */
+static void *ask(void *arg)
+{
+	struct hand *h = arg;
+	struct ledger *l = h->l;
+	struct coll_answer a = {.k = 0};
+	static uint64_t acked[THREADS * KEYS];
+
+	for (;;) {
+		unsigned k = (unsigned)(next(&h->rnd) % (THREADS * KEYS));
+		float vec[DIM];
+
+		for (unsigned i = 0; i < THREADS * KEYS; i++)
+			acked[i] = atomic_load(&l->acked[i]);
+		dt_vec(k, acked[k], DIM, vec);
+		struct coll_query q = {.vec = vec, .dim = DIM, .k = 3, .with = COLL_VEC};
+		if (coll_search(h->c, &q, &a, NULL))
+			_exit(8);
+		for (uint32_t i = 0; i < a.n_hits; i++) {
+			const struct vx_record *r = &a.hits[i].rec;
+			unsigned id = 0;
+
+			for (size_t j = 1; j < r->id_len; j++) /* "r" and the key's number */
+				id = 10 * id + (unsigned)(r->id[j] - '0');
+			if (id >= THREADS * KEYS ||
+				!is_version(id, acked[id], atomic_load(&l->tried[id]), r->vec))
+				_exit(9);
+			if (i == 0 && atomic_load(&l->tried[k]) == acked[k] &&
+				!is_delete(acked[k]) && id != k)
+				_exit(10);
+		}
+	}
+	return NULL;
+}
+
 static void child(const char *dir, struct ledger *l, uint64_t seed)
 {
 	struct db *db = dt_open(dir, dt_shards());
 	struct coll *c = dt_coll(db, "docs");
-	struct hand h[THREADS];
-	pthread_t t[THREADS];
+	struct hand h[THREADS + 1];
+	pthread_t t[THREADS + 1];
 
-	for (unsigned i = 0; i < THREADS; i++) {
+	for (unsigned i = 0; i <= THREADS; i++) {
 		h[i] = (struct hand){l, c, i, (seed + i + 1) * 0x9E3779B97F4A7C15u};
-		pthread_create(&t[i], NULL, load, &h[i]);
+		pthread_create(&t[i], NULL, i < THREADS ? load : ask, &h[i]);
 	}
 	atomic_store(&l->go, true);
 	for (;;)

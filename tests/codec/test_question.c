@@ -203,7 +203,8 @@ static void answers_print_in_every_format(void **state)
 		.hits = hits,
 		.n_hits = 1,
 		.k_asked = 5,
-		.timed_out = true};
+		.timed_out = true,
+		.damaged = 2};
 	const struct answer none = {.k_asked = 1};
 
 	(void)state;
@@ -216,7 +217,7 @@ static void answers_print_in_every_format(void **state)
 		"\"meta\":{\"k\":1},\"text\":\"x\\ny\"}\n");
 	printed(ANSWER_JSON, &few,
 		"{\"query\":\"q\\\"\",\"hits\":[{\"rank\":1,\"id\":\"a\\\"b\",\"distance\":0}],"
-		"\"fewer\":true,\"timed_out\":true}\n");
+		"\"fewer\":true,\"timed_out\":true,\"damaged\":2}\n");
 	printed(ANSWER_JSON, &none, "{\"query\":0,\"hits\":[],\"fewer\":true}\n");
 	printed(ANSWER_TSV, &none, "");
 }

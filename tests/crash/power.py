@@ -38,7 +38,8 @@ def run(*cmd, check=True):
 
 
 class Disk:
-    def __init__(self, work, fs):
+    def __init__(self, work, fs, direct=False):
+        self.direct = direct  # the loop device keeps no requests waiting for each other
         self.dir = os.path.join(work, "disk")
         self.mnt = os.path.join(work, "fs")
         self.fs = fs
@@ -66,7 +67,8 @@ class Disk:
         return w[0] == "off", [int(x) for x in w[1:]]
 
     def attach(self):
-        self.loop = run("losetup", "-f", "--show", os.path.join(self.dir, "disk")).stdout.strip()
+        direct = ["--direct-io=on"] if self.direct else []
+        self.loop = run("losetup", "-f", "--show", *direct, os.path.join(self.dir, "disk")).stdout.strip()
 
     def detach(self):
         until = vx.CLOCK.now + 30
@@ -239,7 +241,7 @@ def cycle(disk, d, model, colls, rng, fast):
     d.kill()
     w.join()
     subprocess.run(["umount", "-l", d.mnt], stderr=subprocess.DEVNULL)
-    _, (_, _, _, kept, lost) = disk.status()
+    _, (_, _, _, kept, lost, _) = disk.status()
     disk.detach()
     disk.power_on()
     # One start in six loses its power again on the way.

@@ -15,9 +15,13 @@
  *	cut now
  *	on		power comes back: what survived is what is there
  *	seed N		of the next cuts
+ *	hold TEXT	the next write with these bytes in it is not done, nor answered, until
+ *	let go
+ *	fail TEXT	writes with these bytes in them fail with EIO, until
+ *	fail
  *
- * and reads as one line: "on|off WRITES FLUSHES CACHED KEPT LOST", where the last two count the
- * sectors of the cache that the last cut kept and lost.
+ * and reads as one line: "on|off WRITES FLUSHES CACHED KEPT LOST HELD", where KEPT and LOST count the
+ * sectors of the cache that the last cut kept and lost, and HELD is 1 while a write is held.
  */
 #define FUSE_USE_VERSION 314
 #include <errno.h>
@@ -47,6 +51,9 @@ static struct cached *first, **last = &first;
 static unsigned long n_writes, n_flushes, n_cached, n_kept, n_lost;
 static unsigned long cut_at_write, cut_at_flush; /* 0: never */
 static int off;
+static char hold_text[64], fail_text[64]; /* "": none */
+static struct cached *held;
+static fuse_req_t held_req;
 static uint64_t rng = 1;
 
 static uint64_t draw(void)
@@ -180,8 +187,9 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t n, off_t at, struct f
 
 	(void)fi;
 	if (ino == INO_CTL) {
-		int len = snprintf(line, sizeof line, "%s %lu %lu %lu %lu %lu\n",
-			off ? "off" : "on", n_writes, n_flushes, n_cached, n_kept, n_lost);
+		int len = snprintf(line, sizeof line, "%s %lu %lu %lu %lu %lu %d\n",
+			off ? "off" : "on", n_writes, n_flushes, n_cached, n_kept, n_lost,
+			held != NULL);
 		size_t have = (size_t)len > from ? (size_t)len - from : 0;
 		fuse_reply_buf(req, line + (have ? from : 0), have < n ? have : n);
 		return;
@@ -195,6 +203,32 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t n, off_t at, struct f
 	else if (n > size_bytes - from)
 		n = size_bytes - from;
 	fuse_reply_buf(req, (const char *)seen + from, n);
+}
+
+static void take(struct cached *c)
+{
+	*last = c;
+	last = &c->next;
+	n_cached++;
+	put(seen, c->off, c->data, c->len);
+}
+
+static void let_go(void)
+{
+	struct cached *c = held;
+
+	hold_text[0] = 0;
+	held = NULL;
+	if (!c)
+		return;
+	size_t n = c->len;
+	if (off) {
+		free(c);
+		fuse_reply_err(held_req, EIO);
+		return;
+	}
+	take(c);
+	fuse_reply_write(held_req, n);
 }
 
 static int command(const char *p, size_t n)
@@ -220,6 +254,14 @@ static int command(const char *p, size_t n)
 			return EINVAL;
 	} else if (sscanf(line, "seed %lu", &count) == 1) {
 		rng = count;
+	} else if (strncmp(line, "hold ", 5) == 0 && strlen(line + 5) < sizeof hold_text) {
+		strcpy(hold_text, line + 5);
+	} else if (strcmp(line, "fail") == 0) {
+		fail_text[0] = 0;
+	} else if (strncmp(line, "fail ", 5) == 0 && strlen(line + 5) < sizeof fail_text) {
+		strcpy(fail_text, line + 5);
+	} else if (strncmp(line, "let go", 6) == 0) {
+		let_go();
 	} else {
 		return EINVAL;
 	}
@@ -242,6 +284,10 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, of
 		fuse_reply_err(req, off ? EIO : ENOSPC);
 		return;
 	}
+	if (fail_text[0] && memmem(p, n, fail_text, strlen(fail_text))) {
+		fuse_reply_err(req, EIO);
+		return;
+	}
 	struct cached *c = malloc(sizeof *c + n);
 	if (!c) {
 		fuse_reply_err(req, ENOMEM);
@@ -249,10 +295,12 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t n, of
 	}
 	*c = (struct cached){.off = (uint64_t)at, .len = n};
 	memcpy(c->data, p, n);
-	*last = c;
-	last = &c->next;
-	n_cached++;
-	put(seen, c->off, c->data, n);
+	if (hold_text[0] && !held && memmem(p, n, hold_text, strlen(hold_text))) {
+		held = c;
+		held_req = req;
+		return;
+	}
+	take(c);
 	if (++n_writes == cut_at_write) {
 		cut();
 		fuse_reply_err(req, EIO);

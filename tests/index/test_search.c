@@ -361,6 +361,42 @@ static void unreadable_vectors_are_left_out(void **state)
 	free(damaged);
 }
 
+/* An answer to which an unreadable vector may belong says so, and no other does. */
+static void an_answer_says_how_many_it_could_not_read(void **state)
+{
+	bool *damaged = calloc(small.n, sizeof *damaged);
+
+	(void)state;
+	for (uint32_t s = 0; s < small.n; s += 50)
+		damaged[s] = true;
+	for (size_t k = 0; k < VX_ARRAY_SIZE(quants); k++) {
+		struct index *ix = points_index(&small, VX_L2, NULL, quants[k]);
+		points_append(&small, ix, 0, small.n);
+		points_link(ix, 1);
+		for (uint32_t s = 0; s < small.n; s += 50) {
+			struct index_hit hits[1];
+			struct index_search_stat st;
+			uint32_t n;
+			struct index_query q = {.vec = small.vec + (size_t)s * small.dim,
+				.k = 1,
+				.ef = 64,
+				.nslots = small.n,
+				.exact = s % 100 == 0};
+			assert_int_equal(index_search(ix, &q, hits, &n, &st), 0);
+			assert_int_equal(st.damaged, 0);
+			assert_int_equal(hits[0].slot, s);
+			small.damaged = damaged;
+			assert_int_equal(index_search(ix, &q, hits, &n, &st), 0);
+			assert_true(st.damaged > 0);
+			assert_int_equal(n, 1);
+			assert_int_not_equal(hits[0].slot, s);
+			small.damaged = NULL;
+		}
+		index_free(ix);
+	}
+	free(damaged);
+}
+
 /* The centre is learned, and everything encoded, when there are enough slots: those that have become
  * unreadable by then are left out, and the rest is found. */
 static void slots_unreadable_before_the_centre_are_left_out(void **state)
@@ -565,6 +601,7 @@ int main(void)
 		cmocka_unit_test(exact_search_equals_the_oracle),
 		cmocka_unit_test(ties_are_ordered_by_slot),
 		cmocka_unit_test(unreadable_vectors_are_left_out),
+		cmocka_unit_test(an_answer_says_how_many_it_could_not_read),
 		cmocka_unit_test(slots_unreadable_before_the_centre_are_left_out),
 		cmocka_unit_test(forgotten_slots_are_never_returned),
 		cmocka_unit_test(stopped_search_says_so),

@@ -79,6 +79,15 @@ teardown() {
 	fails "Input/output error" mv "$f" "$d/vec/r9.json"
 	[ "$(grep -c ' EIO docs/vec/r2' "$X/mnt/.vecfs/error_log")" -ge 13 ]
 	same "$(ls "$BASE/copy" | tr '\n' ' ')" "r1.json r3.json "
+	# What an answer lacks is said: in the answer, by the tool, in the log for formats without room.
+	echo '[2.25,2,3]' >"$d/q/near.json"
+	same "$(jq -c '[.damaged, (.hits | length)]' "$d/q/near.json")" '[1,2]'
+	echo '[2.25,2,3]' >"$d/q/near.ids"
+	same "$(sort "$d/q/near.ids" | tr '\n' ' ')" "r1 r3 "
+	grep -q ' EIO docs: an answer lacks 1 record' "$X/mnt/.vecfs/error_log"
+	run --separate-stderr vec-query "$d" -i <<<'[2.25,2,3]'
+	[[ $stderr == *"1 record that may belong to the answer cannot be read"* ]]
 	rm "$f" # the name can go
+	same "$(jq -c '[.damaged, (.hits | length)]' "$d/q/near.json")" '[null,2]'
 	same "$(cat "$d"/vec/*.json | wc -l)" 2
 }
