@@ -4,9 +4,9 @@
  * a row without dead neighbours is the old one in new numbers.  A row that has some keeps the living ones and
  * takes more (algorithm 4) from those that can be reached through the dead ones, as FreshDiskANN (Singh et al.,
  * 2021) consolidates deletes.  Upper layers go the same way.
- * What cannot be reached after that is tied in by the repair (check.c).  Measured by
- * tests/store/churn: the recall of ten generations on end stays with that of a graph built anew, for a small
- * part of its time.
+ * What cannot be reached after that is tied in by the repair (check.c).  It takes a small part of the time
+ * of a graph built anew and is a little worse, more so with each generation (tests/cluster/test_churn), so the
+ * store does not carry links over many times on end (store/compact.c).
  *
  * The order of the new numbers is that in which the old graph is walked from its entry point: breadth
  * first within blocks, so that the neighbours of a node, which a search looks at

@@ -32,6 +32,9 @@
 #define PART_SLOTS      256u  /* what carrying a part of a transaction costs */
 #define LINK_STEP       256u
 #define BUILD_CACHE_KIB 8192u
+/* Links that are carried over get a little worse each time: one generation in so many makes its own, and so does
+ * one that was asked for.  tests/cluster/test_churn measures what is left of it. */
+#define ANEW_EVERY 2u
 
 /* --- when -------------------------------------------------------------------------------- */
 
@@ -255,6 +258,18 @@ static int link_tail(struct compaction *c)
 	return n;
 }
 
+/* Slots in their old order, all of them to be linked. */
+static void plain_order(const uint8_t *keep, uint32_t nslots, uint32_t *order, uint32_t *ret_n)
+{
+	uint32_t n = 0;
+
+	for (uint32_t s = 0; s < nslots; s++) {
+		if (keep[s])
+			order[n++] = s;
+	}
+	*ret_n = n;
+}
+
 /* Everything of the first view. */
 static int copy_all(struct compaction *c, const struct view *v)
 {
@@ -264,7 +279,9 @@ static int copy_all(struct compaction *c, const struct view *v)
 			       : vx_err_set(c->err, -ENOMEM, "no memory for %u slots", v->nslots);
 
 	uint64_t t = clock_mono_ns();
-	if (rc == 0)
+	if (rc == 0 && c->anew)
+		plain_order(keep, v->nslots, order, &n);
+	else if (rc == 0)
 		rc = index_order(c->from, v->nslots, keep, order, &n, &linked);
 	step_done(c, "ordered", &t);
 	atomic_store_explicit(&c->o->compact_total, n, memory_order_relaxed);
@@ -575,6 +592,7 @@ int slice_compact(struct slice *sl, struct vx_err *err)
 	vx_lock(&sl->mu);
 	bool busy = sl->compacting || sl->replaced;
 	bool asked = sl->compact_asked;
+	c.anew = asked || (sl->generation + 1) % ANEW_EVERY == 0;
 	if (!busy) {
 		sl->compacting = true;
 		sl->compact_asked = false;

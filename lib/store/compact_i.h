@@ -9,6 +9,7 @@ struct compaction {
 	struct slice *o,
 		*n; /* n->wdb, n->st, its segments and n->index are ours until it is published */
 	struct index *from; /* o's index */
+	bool anew;          /* links are made anew, not carried over */
 	struct vx_err *err;
 	uint32_t *map; /* old slot -> new one + 1; 0: left out */
 	uint32_t map_cap;
