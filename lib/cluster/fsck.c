@@ -5,6 +5,7 @@
  *	wal/        recovered in memory: marks, and the entries behind them
  *	catalog.db  collections and their places
  *	shard-NNN/  lib/store/verify.h
+ *	snapshots/  each file and each record, as a restore would read them
  *
  *
  * Where a part is missing the later ones go on without it: with no log nothing is excused by it, with no catalog
@@ -27,7 +28,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
-#include "cluster/db_i.h"
+#include "cluster/snapshot_i.h"
 #include "store/claim.h"
 #include "store/pagesum.h"
 #include "wal/wal.h"
@@ -399,6 +400,18 @@ static bool catalog_made(sqlite3 *sq)
 	return made;
 }
 
+/* Nothing was ever synced of the catalog: a power cut may have left as much of it as a first start that was cut
+ * off, and the log has its entries from the first one on. */
+static bool never_marked(const struct node_check *n)
+{
+	char mark[4096];
+
+	if (path_join(mark, sizeof mark, "%s/catalog.mark", n->db.dir) ||
+		claim_read(disk_real(), mark) > 0)
+		return false;
+	return n->log_known ? n->groups[0].mark == 0 : in_first_start(n);
+}
+
 static int check_catalog(struct node_check *n)
 {
 	char path[4096];
@@ -421,8 +434,10 @@ static int check_catalog(struct node_check *n)
 	if (rc == SQLITE_OK) {
 		sqlite3_db_config(sq, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 		rc = verify_sqlite(sq, path, n->v);
-		if (rc == 0 && in_first_start(n) && !catalog_made(sq)) {
-			verify_say(n->v, VERIFY_NOTE, path, VERIFY_NOWHERE, "%s", UNFINISHED);
+		if (rc == 0 && never_marked(n) && !catalog_made(sq)) {
+			verify_say(n->v, VERIFY_NOTE, path, VERIFY_NOWHERE, "%s",
+				n->log_known ? "has no tables; the log has all that was in them"
+					     : UNFINISHED);
 			goto out;
 		}
 	} else {
@@ -530,6 +545,26 @@ static int check_shard(struct node_check *n)
 	return shard_verify(path, n->shard, disk_real(), v, n->err);
 }
 
+/* --- snapshots --------------------------------------------------------------------------------------- */
+
+static int on_snapshot(void *arg, const struct snap_info *s)
+{
+	struct node_check *n = arg;
+	struct vx_err err = VX_ERR_INIT;
+	char path[SNAP_PATH_MAX];
+	int rc = snapshot_verify(&n->db, s->coll, s->name, NULL, NULL, &err);
+
+	if (rc == 0 || rc == -ENOMEM)
+		return rc;
+	if (snap_path_of(&n->db, s->coll, s->name, NULL, path))
+		return -ENAMETOOLONG;
+	n->v->told = 0;
+	verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE, "%s", vx_err_msg(&err, rc));
+	return 0;
+}
+
+/* --- all of it --------------------------------------------------------------------------------------- */
+
 static uint32_t count_shards(const char *dir)
 {
 	char path[4096];
@@ -602,7 +637,7 @@ static int check_all(struct node_check *n)
 		rc = check_catalog(n);
 	for (n->shard = 0; n->shard < n->db.n_shards && rc == 0; n->shard++)
 		rc = check_shard(n);
-	return rc;
+	return rc ? rc : snapshot_list(&n->db, NULL, on_snapshot, n);
 }
 
 int node_verify(const char *dir, struct verify *v, struct vx_err *err)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # power.py - the power goes, for real, under a daemon that people write to.
 #
-#	power.py CUTS [--fs ext4|xfs] [--no-sync PATTERN] [--backend NAME] [--shards N]
+#	power.py CUTS [--fs ext4|xfs] [--no-sync PATTERN] [--backend NAME] [--shards N] [--fsck-each N]
 #
 # powerdisk serves a disk with a volatile cache; on a loop device over it lies a file system, and on
 # that the data directory.  Writers put, overwrite and delete through the mount and the tools, make collections
@@ -217,9 +217,6 @@ def check_collections(d, colls):
             colls.tried[name] = []
 
 
-FSCK_EACH = 4  # cuts, about
-
-
 def cycle(disk, d, model, colls, rng, fast, look):
     disk.ctl(f"seed {rng.randrange(1, 1 << 31)}")
     w = Writers(d, model, colls, rng.randrange(1 << 30))
@@ -274,6 +271,7 @@ def main():
     ap.add_argument("--backend", default="auto")
     ap.add_argument("--shards", default="2")
     ap.add_argument("--mark-interval", default="300")
+    ap.add_argument("--fsck-each", type=int, default=4, help="cuts, about")
     ap.add_argument("--fast", action="store_true")
     ap.add_argument("--keep")
     a = ap.parse_args()
@@ -304,7 +302,7 @@ def main():
         model.acks = 0
         for cuts in range(1, a.cuts + 1):
             # What a planted bug leaves is damage: there the daemon's own answers are to tell.
-            look = not a.no_sync and (cuts == 1 or rng.randrange(FSCK_EACH) == 0)
+            look = not a.no_sync and (cuts == 1 or rng.randrange(a.fsck_each) == 0)
             k, n = cycle(disk, d, model, colls, rng, a.fast, look)
             kept, lost, looks = kept + k, lost + n, looks + look
             if cuts % 50 == 0:
