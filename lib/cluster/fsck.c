@@ -101,7 +101,8 @@ static bool has(const struct node_check *n, const char *name)
 {
 	char path[4096];
 
-	return path_join(path, sizeof path, "%s/%s", n->db.dir, name) == 0 && access(path, F_OK) == 0;
+	return path_join(path, sizeof path, "%s/%s", n->db.dir, name) == 0 &&
+	       access(path, F_OK) == 0;
 }
 
 static int any_segment(void *arg, const char *name)
@@ -652,7 +653,8 @@ int node_verify(const char *dir, struct verify *v, struct vx_err *err)
 		return vx_err_set(err, -ENOTDIR, "%s: not a directory", dir);
 	/* Also what is seen where a disk is not mounted: that is not "nothing wrong". */
 	if (unborn(dir) < 0)
-		return vx_err_set(err, -ENOENT, "%s: empty: no data directory, or " UNFINISHED, dir);
+		return vx_err_set(
+			err, -ENOENT, "%s: empty: no data directory, or " UNFINISHED, dir);
 	if (!node_is_data(dir))
 		return vx_err_set(err, -ENOENT, "%s: no data directory of vecfsd", dir);
 	int rc = lock_data(dir, &lock, err);

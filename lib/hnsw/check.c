@@ -287,8 +287,8 @@ static int check_empty(const struct index *ix, struct vx_err *err)
 
 	for (uint32_t s = 0; s < linked; s++) {
 		if (codes_flags_get(&ix->codes, s) & CODES_LINKED)
-			return vx_err_set(err, -EUCLEAN,
-				"slot %u is linked but there is no entry point", s);
+			return vx_err_set(
+				err, -EUCLEAN, "slot %u is linked but there is no entry point", s);
 	}
 	return 0;
 }

@@ -163,11 +163,24 @@ static uint8_t flags_at(const struct index *ix, uint32_t slot, struct index_tag 
 	return f;
 }
 
-static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n,
+static int put_flags(const struct index *ix, struct ckpt_writer *w, uint32_t n,
 	struct index_tag tag, uint32_t *ret_dead)
 {
-	const struct codes *c = &ix->codes;
 	uint32_t dead = 0;
+	int rc = 0;
+
+	for (uint32_t s = 0; s < n && rc == 0; s++) {
+		uint8_t f = flags_at(ix, s, tag);
+		dead += (f & CODES_DEAD) != 0;
+		rc = ckpt_put(w, &f, 1);
+	}
+	*ret_dead = dead;
+	return rc;
+}
+
+static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
+{
+	const struct codes *c = &ix->codes;
 	int rc = 0;
 
 	if (c->width > 0) {
@@ -196,24 +209,20 @@ static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n,
 			put_le16(v + 2 * i, *codes_norm(c, s + i));
 		rc = ckpt_put(w, v, 2 * (size_t)m);
 	}
-	for (uint32_t s = 0; s < n && rc == 0; s++) {
-		uint8_t f = flags_at(ix, s, tag);
-		dead += (f & CODES_DEAD) != 0;
-		rc = ckpt_put(w, &f, 1);
-	}
-	*ret_dead = dead;
 	return rc;
 }
 
 static int write_all(struct index *ix, struct ckpt_writer *w, struct index_tag tag)
 {
 	uint8_t head[CKPT_HEADER];
-	uint32_t dead;
+	uint32_t dead = 0;
 
 	/* At rest: every slot that a linker took is linked, and none is being linked. */
 	pthread_rwlock_wrlock(&ix->link_gate);
 	uint32_t n = ix_load(&ix->appended);
-	int rc = put_codes(ix, w, n, tag, &dead);
+	int rc = put_codes(ix, w, n);
+	if (rc == 0)
+		rc = put_flags(ix, w, n, tag, &dead);
 	if (rc == 0 && ix->ops->save)
 		rc = ix->ops->save(ix, w, ix_load(&ix->linked));
 	if (rc == 0)

@@ -202,9 +202,8 @@ int index_compare(const struct index *ix, uint32_t nslots,
 		return vx_err_set(err, -EUCLEAN, "it has %u slots that do not exist, from %u on",
 			appended - nslots, nslots);
 	if (missing.n)
-		return vx_err_set(err, -EUCLEAN,
-			"%u records are left out, the first in slot %u", missing.n,
-			missing.first);
+		return vx_err_set(err, -EUCLEAN, "%u records are left out, the first in slot %u",
+			missing.n, missing.first);
 	if (back.n)
 		return vx_err_set(err, -EUCLEAN, "%u dead slots are alive, the first is %u", back.n,
 			back.first);

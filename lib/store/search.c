@@ -97,9 +97,7 @@ static enum index_slot slot_is(void *ctx, uint32_t slot)
 	const struct agree *a = ctx;
 	uint64_t by = killed_by(a->sl, slot);
 
-	return by == 0		   ? INDEX_SLOT_ALIVE
-	       : by <= a->applied ? INDEX_SLOT_DEAD
-				  : INDEX_SLOT_EITHER;
+	return by == 0 ? INDEX_SLOT_ALIVE : by <= a->applied ? INDEX_SLOT_DEAD : INDEX_SLOT_EITHER;
 }
 
 /* What was loaded has the slots of this slice, and each as it should be. */

@@ -80,7 +80,7 @@ static enum index_slot slot_is(void *ctx, uint32_t slot)
 	bool died = dead && atomic_load_explicit(&dead[slot_at(slot)], memory_order_relaxed);
 	/* Offline, an entry that the log still has may have killed it. */
 	return died || (!c->live && c->v->last > c->st.applied) ? INDEX_SLOT_EITHER
-								 : INDEX_SLOT_ALIVE;
+								: INDEX_SLOT_ALIVE;
 }
 
 int check_index(struct check *c, struct index *ix, const char *file)

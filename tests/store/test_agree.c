@@ -437,7 +437,8 @@ static void copy_dir(const struct fix *f, const char *from, const char *to)
 {
 	char cmd[1000];
 
-	snprintf(cmd, sizeof cmd, "cd '%s' && rm -rf '%s' && cp -a '%s' '%s'", f->dir, to, from, to);
+	snprintf(
+		cmd, sizeof cmd, "cd '%s' && rm -rf '%s' && cp -a '%s' '%s'", f->dir, to, from, to);
 	assert_int_equal(system(cmd), 0);
 }
 
