@@ -459,7 +459,8 @@ static void start_over(struct index *ix)
 	ix_store(&ix->next, 0);
 	ix_store(&ix->linked, 0);
 	ix_store(&ix->appended, 0);
-	memset(ix->codes.centre, 0, ix->codes.dim * sizeof *ix->codes.centre);
+	if (ix->codes.width > 0)
+		memset(ix->codes.centre, 0, ix->codes.dim * sizeof *ix->codes.centre);
 	codes_drop(&ix->codes);
 	if (ix->ops->reset)
 		ix->ops->reset(ix);
