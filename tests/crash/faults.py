@@ -209,8 +209,11 @@ def main():
                     bad += 1
                     continue
                 n, hits, ended = n + 1, hits + bool(fired), ended + (rc != 0)
-            print(f"{kind}: {n} runs, {hits} hit, {ended} ended the daemon; nothing acknowledged was lost "
+            print(f"{kind}: {n} runs, {hits} hit, {ended} ended the daemon; nothing acknowledged was lost, vec-fsck found nothing "
                   f"({time.monotonic() - began:.0f} s)", flush=True)
+    except Failed as e:
+        print(f"FAILED: without a fault: {e}", flush=True)
+        return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return bad != 0
