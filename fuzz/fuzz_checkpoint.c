@@ -48,7 +48,7 @@ static void make_good(void)
 {
 	char path[] = "/tmp/vecfs-fuzz-XXXXXX";
 	struct index *ix = fresh();
-	struct index_tag tag = {1, 7};
+	struct index_tag tag = {.generation = 1, .applied = 7};
 	int fd;
 
 	for (uint32_t i = 0; i < SLOTS; i++)

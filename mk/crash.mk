@@ -32,7 +32,8 @@ check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-t
 		'stray=$(call crash_py,stray.py)' \
 		'unsynced-vectors=$(call crash_py,unsynced.py)' \
 		'unsynced-sqlite=$(call crash_py,unsynced.py --file sqlite)' \
-		'faults=$(call crash_py,faults.py --step 23)')
+		'faults=$(call crash_py,faults.py --step 23 --kinds EIO,ENOSPC,KILL)' \
+		'faults-first=$(call crash_py,faults.py --step 3 --kinds FIRST)')
 
 check-power: all $(CRASH_PROGS) ## CUTS (1000) power cuts under the daemon, on ext4 and on XFS
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 7 / 10)))
@@ -46,7 +47,7 @@ check-power: all $(CRASH_PROGS) ## CUTS (1000) power cuts under the daemon, on e
 check-kill: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## CYCLES (10000) kill -9 under load, against a model
 	$(Q)env $(TEST_ENV) tests/crash/run.sh $(CYCLES)
 
-check-faults: all $(CRASH_PROGS) ## EIO, ENOSPC and kill -9 at every write and sync of a script
+check-faults: all $(CRASH_PROGS) ## EIO, ENOSPC and kill -9 at every write and sync of a script, and of a first start
 	$(Q)env $(TEST_ENV) $(call crash_py,faults.py)
 
 check-rot: $(filter %/test_rot %/test_damage %/test_recover,$(TEST_BINS)) ## every byte of every file, flipped

@@ -5,9 +5,15 @@
  *	wal/        recovered in memory: marks, and the entries behind them
  *	catalog.db  collections and their places
  *	shard-NNN/  lib/store/verify.h
+ *	snapshots/  each file and each record, as a restore would read them
+ *
  *
  * Where a part is missing the later ones go on without it: with no log nothing is excused by it, with no catalog
  * no id is out of place.
+ *
+ * A first start makes lock, node.json, wal/, catalog.db, shards and segments of the log, in this order.  Whatever it had
+ * when it was cut off is no damage, and the next start finishes it; what stands before is excused only
+ * while nothing that comes later is there.
  */
 #include "cluster/fsck.h"
 
@@ -22,7 +28,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
-#include "cluster/db_i.h"
+#include "cluster/snapshot_i.h"
 #include "store/claim.h"
 #include "store/pagesum.h"
 #include "wal/wal.h"
@@ -53,6 +59,28 @@ struct node_check {
 	uint32_t shard;    /* being verified */
 };
 
+/* --- a first start that was cut off ---------------------------------------------------------- */
+
+#define UNFINISHED "an incomplete first start: start the daemon to finish it"
+
+/* No identity yet: nothing but what is made before it.  -1: there is not even that. */
+static int unborn(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	int any = -1;
+
+	if (!d)
+		return 0;
+	while (any && (e = readdir(d))) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		any = strcmp(e->d_name, "lock") == 0 || strcmp(e->d_name, "node.json.tmp") == 0;
+	}
+	closedir(d);
+	return any;
+}
+
 bool node_is_data(const char *dir)
 {
 	static const char *const names[] = {"node.json", "catalog.db"};
@@ -64,7 +92,35 @@ bool node_is_data(const char *dir)
 			stat(path, &st) == 0 && S_ISREG(st.st_mode))
 			return true;
 	}
-	return false;
+	/* A name alone is more likely that of a collection than of an empty directory. */
+	int is = unborn(dir);
+	return is > 0 || (is < 0 && strchr(dir, '/') != NULL);
+}
+
+static bool has(const struct node_check *n, const char *name)
+{
+	char path[4096];
+
+	return path_join(path, sizeof path, "%s/%s", n->db.dir, name) == 0 &&
+	       access(path, F_OK) == 0;
+}
+
+static int any_segment(void *arg, const char *name)
+{
+	size_t len = strlen(name);
+
+	(void)arg;
+	return len == 14 && strcmp(name + 10, ".wal") == 0;
+}
+
+/* The catalog was not finished: shards, segments of the log and marks come after it. */
+static bool in_first_start(const struct node_check *n)
+{
+	char dir[4096];
+
+	return !has(n, "catalog.mark") && !has(n, "shard-000") &&
+	       path_join(dir, sizeof dir, "%s/wal", n->db.dir) == 0 &&
+	       disk_real()->ops->list(disk_real(), dir, any_segment, NULL) <= 0;
 }
 
 /* --- the log, without a change ------------------------------------------------------------------ */
@@ -183,14 +239,6 @@ static int check_group(struct node_check *n, const char *dir, struct wal *w, uin
 	return rc;
 }
 
-static int any_segment(void *arg, const char *name)
-{
-	size_t len = strlen(name);
-
-	(void)arg;
-	return len == 14 && strcmp(name + 10, ".wal") == 0;
-}
-
 static int check_log(struct node_check *n)
 {
 	struct disk_ops ops;
@@ -211,8 +259,12 @@ static int check_log(struct node_check *n)
 	if (rc <= 0) {
 		/* The first start makes it after the catalog, and no mark comes before it. */
 		bool used = access(mark, F_OK) == 0;
-		verify_say(n->v, used || rc < 0 ? VERIFY_DAMAGE : VERIFY_NOTE, dir, VERIFY_NOWHERE,
-			"%s", rc < 0 ? strerror(-rc) : "has no segment");
+		bool first = rc == -ENOENT && !has(n, "catalog.db") && in_first_start(n);
+		verify_say(n->v, used || (rc < 0 && !first) ? VERIFY_DAMAGE : VERIFY_NOTE, dir,
+			VERIFY_NOWHERE, "%s",
+			first    ? UNFINISHED
+			: rc < 0 ? strerror(-rc)
+				 : "has no segment");
 		return 0;
 	}
 	rc = wal_open(&ro, dir, &o, &w, &err);
@@ -337,6 +389,30 @@ static int on_state(struct node_check *n, const char *path, sqlite3_stmt *st)
 	return 0;
 }
 
+/* The format is written once all tables are there. */
+static bool catalog_made(sqlite3 *sq)
+{
+	sqlite3_stmt *st = NULL;
+	bool made = sqlite3_prepare_v2(sq, "SELECT value FROM state WHERE key='format'", -1, &st,
+			    NULL) == SQLITE_OK &&
+		    sqlite3_step(st) == SQLITE_ROW;
+
+	sqlite3_finalize(st);
+	return made;
+}
+
+/* Nothing was ever synced of the catalog: a power cut may have left as much of it as a first start that was cut
+ * off, and the log has its entries from the first one on. */
+static bool never_marked(const struct node_check *n)
+{
+	char mark[4096];
+
+	if (path_join(mark, sizeof mark, "%s/catalog.mark", n->db.dir) ||
+		claim_read(disk_real(), mark) > 0)
+		return false;
+	return n->log_known ? n->groups[0].mark == 0 : in_first_start(n);
+}
+
 static int check_catalog(struct node_check *n)
 {
 	char path[4096];
@@ -359,6 +435,12 @@ static int check_catalog(struct node_check *n)
 	if (rc == SQLITE_OK) {
 		sqlite3_db_config(sq, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 		rc = verify_sqlite(sq, path, n->v);
+		if (rc == 0 && never_marked(n) && !catalog_made(sq)) {
+			verify_say(n->v, VERIFY_NOTE, path, VERIFY_NOWHERE, "%s",
+				n->log_known ? "has no tables; the log has all that was in them"
+					     : UNFINISHED);
+			goto out;
+		}
 	} else {
 		verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE, "%s", sqlite3_errmsg(sq));
 		rc = -EUCLEAN;
@@ -381,6 +463,7 @@ static int check_catalog(struct node_check *n)
 		n->catalog_known = true;
 		check_cover(n, path);
 	}
+out:
 	sqlite3_close(sq);
 	return rc == -EUCLEAN ? 0 : rc; /* said */
 }
@@ -463,6 +546,26 @@ static int check_shard(struct node_check *n)
 	return shard_verify(path, n->shard, disk_real(), v, n->err);
 }
 
+/* --- snapshots --------------------------------------------------------------------------------------- */
+
+static int on_snapshot(void *arg, const struct snap_info *s)
+{
+	struct node_check *n = arg;
+	struct vx_err err = VX_ERR_INIT;
+	char path[SNAP_PATH_MAX];
+	int rc = snapshot_verify(&n->db, s->coll, s->name, NULL, NULL, &err);
+
+	if (rc == 0 || rc == -ENOMEM)
+		return rc;
+	if (snap_path_of(&n->db, s->coll, s->name, NULL, path))
+		return -ENAMETOOLONG;
+	n->v->told = 0;
+	verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE, "%s", vx_err_msg(&err, rc));
+	return 0;
+}
+
+/* --- all of it --------------------------------------------------------------------------------------- */
+
 static uint32_t count_shards(const char *dir)
 {
 	char path[4096];
@@ -511,6 +614,10 @@ static int check_all(struct node_check *n)
 
 	if (rc)
 		return rc;
+	if (unborn(n->db.dir)) {
+		verify_say(n->v, VERIFY_NOTE, n->db.dir, VERIFY_NOWHERE, "%s", UNFINISHED);
+		return 0;
+	}
 	rc = home_read_identity(&n->db, path, &err);
 	if (rc == -ENOMEM)
 		return rc;
@@ -531,7 +638,7 @@ static int check_all(struct node_check *n)
 		rc = check_catalog(n);
 	for (n->shard = 0; n->shard < n->db.n_shards && rc == 0; n->shard++)
 		rc = check_shard(n);
-	return rc;
+	return rc ? rc : snapshot_list(&n->db, NULL, on_snapshot, n);
 }
 
 int node_verify(const char *dir, struct verify *v, struct vx_err *err)
@@ -544,6 +651,10 @@ int node_verify(const char *dir, struct verify *v, struct vx_err *err)
 		return vx_err_set(err, -errno, "%s: %s", dir, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return vx_err_set(err, -ENOTDIR, "%s: not a directory", dir);
+	/* Also what is seen where a disk is not mounted: that is not "nothing wrong". */
+	if (unborn(dir) < 0)
+		return vx_err_set(
+			err, -ENOENT, "%s: empty: no data directory, or " UNFINISHED, dir);
 	if (!node_is_data(dir))
 		return vx_err_set(err, -ENOENT, "%s: no data directory of vecfsd", dir);
 	int rc = lock_data(dir, &lock, err);

@@ -7,7 +7,8 @@
  * reachable remains so (v -> x -> w) and the reachable set only grows.
  *
  * hnsw_check first lets the repair look at what was linked since it last ran; anything that is
- * wrong after that is damage.
+ * wrong after that is damage.  So does hnsw_loaded, after a checkpoint was read: a slot that nothing leads
+ * to would be missing from answers for good.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,9 @@
 
 #define ATTACH_EF    32u
 #define ATTACH_TRIES 4u
+#define WALK_AHEAD   8u
+#define REPAIR_SHARE 16u /* of a loaded graph: with more to tie it is quicker built */
+#define REPAIR_FEW   64u
 
 struct walk {
 	uint8_t *seen; /* one byte per slot */
@@ -52,6 +56,11 @@ static void walk_from(struct walk *w, const struct index *ix, uint32_t slot)
 	w->seen[slot] = 1;
 	w->queue[w->tail++] = slot;
 	while (w->head < w->tail) {
+		if (w->head + WALK_AHEAD < w->tail) {
+			const uint32_t *row = base_row(ix, w->queue[w->head + WALK_AHEAD]);
+			for (uint32_t i = 0; i < m0; i += 16)
+				__builtin_prefetch(row + i, 0, 3);
+		}
 		const uint32_t *row = base_row(ix, w->queue[w->head++]);
 		for (uint32_t i = 0, link; i < m0 && (link = link_get(row, i)) != 0; i++) {
 			if (link - 1 >= w->nslots || w->seen[link - 1])
@@ -235,22 +244,76 @@ static int check_upper(const struct index *ix, struct vx_err *err)
 	return 0;
 }
 
-static int check_reach(struct index *ix, struct vx_err *err)
+/* How many linked slots the entry point does not lead to.  Those with vectors that cannot be read are in no
+ * answer, and cannot be tied ("none", "sq1"). */
+static int count_unreached(const struct index *ix, uint32_t *ret_n, uint32_t *ret_first)
 {
 	const struct hnsw *h = hnsw_of(ix);
-	uint32_t linked = ix_load(&ix->linked);
+	uint32_t linked = ix_load(&ix->linked), n = 0;
 	struct walk w;
 	int rc = walk_init(&w, linked);
 
 	if (rc < 0)
-		return vx_err_set(err, rc, "no memory to walk the graph");
+		return rc;
 	walk_from(&w, ix, upper_at(h, h->entry - 1)->slot);
-	for (uint32_t s = 0; s < linked && rc == 0; s++) {
-		if (!w.seen[s] && (codes_flags_get(&ix->codes, s) & CODES_LINKED))
-			rc = vx_err_set(
-				err, -EUCLEAN, "slot %u cannot be reached from the entry point", s);
+	for (uint32_t s = 0; s < linked; s++) {
+		if (w.seen[s] || !(codes_flags_get(&ix->codes, s) & CODES_LINKED) ||
+			!ix->host.vector(ix->host.ctx, s))
+			continue;
+		if (n++ == 0)
+			*ret_first = s;
 	}
 	walk_release(&w);
+	*ret_n = n;
+	return 0;
+}
+
+static int check_reach(const struct index *ix, struct vx_err *err)
+{
+	uint32_t n, first;
+	int rc = count_unreached(ix, &n, &first);
+
+	if (rc < 0)
+		return vx_err_set(err, rc, "no memory to walk the graph");
+	return n == 0 ? 0
+		      : vx_err_set(err, -EUCLEAN, "slot %u cannot be reached from the entry point",
+				first);
+}
+
+/* No entry point: no slot is linked. */
+static int check_empty(const struct index *ix, struct vx_err *err)
+{
+	uint32_t linked = ix_load(&ix->linked);
+
+	for (uint32_t s = 0; s < linked; s++) {
+		if (codes_flags_get(&ix->codes, s) & CODES_LINKED)
+			return vx_err_set(
+				err, -EUCLEAN, "slot %u is linked but there is no entry point", s);
+	}
+	return 0;
+}
+
+int hnsw_loaded(struct index *ix, struct vx_err *err)
+{
+	struct hnsw *h = hnsw_of(ix);
+	uint32_t linked = ix_load(&ix->linked), n, first;
+
+	if (h->entry == 0)
+		return check_empty(ix, err);
+	int rc = count_unreached(ix, &n, &first);
+	if (rc < 0)
+		return vx_err_set(err, rc, "no memory to walk the graph");
+	if (n == 0)
+		return 0;
+	if (h->audited == linked || n > linked / REPAIR_SHARE + REPAIR_FEW)
+		return vx_err_set(err, -EUCLEAN,
+			"%u slots cannot be reached from the entry point, the first is %u", n,
+			first);
+	struct scratch *sc = scratch_get(&ix->codes, ix_load(&ix->appended), ATTACH_EF);
+	if (!sc)
+		return vx_err_set(err, -ENOMEM, "no memory to walk the graph");
+	rc = hnsw_repair(ix, sc);
+	scratch_put(sc);
 	return rc;
 }
 
@@ -263,14 +326,8 @@ int hnsw_check(struct index *ix, struct vx_err *err)
 	if (h->entry > h->nupper)
 		return vx_err_set(err, -EUCLEAN, "entry point %u, of only %u upper nodes",
 			h->entry - 1, h->nupper);
-	if (h->entry == 0) {
-		for (uint32_t s = 0; s < linked; s++) {
-			if (codes_flags_get(&ix->codes, s) & CODES_LINKED)
-				return vx_err_set(err, -EUCLEAN,
-					"slot %u is linked but there is no entry point", s);
-		}
-		return 0;
-	}
+	if (h->entry == 0)
+		return check_empty(ix, err);
 	rc = check_upper(ix, err);
 	if (rc == 0)
 		rc = check_base(ix, err);

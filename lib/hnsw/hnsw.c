@@ -201,6 +201,7 @@ const struct index_ops hnsw_ops = {
 	.recall = hnsw_recall,
 	.save = hnsw_save,
 	.load = hnsw_load,
+	.loaded = hnsw_loaded,
 	.reset = hnsw_reset,
 	.check = hnsw_check,
 	.order = hnsw_order,

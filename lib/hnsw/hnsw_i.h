@@ -151,6 +151,9 @@ int hnsw_remap(struct index *from, struct index *to, const uint32_t *order, uint
 int hnsw_check(struct index *ix, struct vx_err *err);
 /* Makes every linked slot reachable from the entry point on layer 0.  -ENOMEM. */
 int hnsw_repair(struct index *ix, struct scratch *sc);
+/* After hnsw_load, by itself.  -EUCLEAN: linked slots cannot be reached, although the graph was audited, or too
+ * many of them for the repair.  -ENOMEM. */
+int hnsw_loaded(struct index *ix, struct vx_err *err);
 
 /* --- measure.c ---------------------------------------------------------------- */
 /* Measures the recall when that is due.  'idle': the tail is empty. */

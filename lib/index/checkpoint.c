@@ -22,18 +22,20 @@
  *	80	4	ef_construction
  *	84	4	slots appended
  *	88	4	slots linked
- *	92	4	slots dead
+ *	92	4	slots dead: as many as have that flag
  *	96	4	components of a code
  *	100	4	bytes of a slot's link row
  *	104	4	1: the codes have their centre; 0: there are none yet, the rows are zero
  *	108	4	1: walks measure with heads alone
- *	112	8	zero
+ *	112	4	1: every slot that was dead at the tag has that flag; 0: of those that died last some may not
+ *	116	4	zero
  *	120	8	XXH3 of the 120 bytes before, seed 0
  *
  * Payload: the centre (dim float32; nothing for "none"); heads of all slots; with "sq8" tails of all slots; of each slot scale
  * and the head's squared length (u16 each, or one float32), then with "sq8" of each the whole squared length
  * (u16), then of each one byte of flags; then the kind's part.  A file is valid if and only if the header's checksum and
- * length fit, every block's checksum fits, and the payload is consumed to its last byte.
+ * length fit, every block's checksum fits, the payload is consumed to its last byte, each slot that is said to be linked or
+ * passed over has one of these flags and no other has, and the kind finds each linked one in its structure.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -122,7 +124,7 @@ int ckpt_put_words(struct ckpt_writer *w, const uint32_t *v, size_t n)
 }
 
 static void make_header(const struct index *ix, const struct ckpt_writer *w, struct index_tag tag,
-	uint32_t n, uint8_t *h)
+	uint32_t n, uint32_t dead, uint8_t *h)
 {
 	memset(h, 0, CKPT_HEADER);
 	memcpy(h, magic, sizeof magic);
@@ -143,10 +145,37 @@ static void make_header(const struct index *ix, const struct ckpt_writer *w, str
 	put_le32(h + 88, ix_load(&ix->linked));
 	put_le32(h + 104, ix_load(&ix->trained));
 	put_le32(h + 108, ix_load(&ix->by_heads));
-	put_le32(h + 92, ix_load(&ix->dead));
+	put_le32(h + 92, dead);
 	put_le32(h + 96, ix->codes.width);
 	put_le32(h + 100, ix->codes.extra);
+	put_le32(h + 112, ix->host.dead != NULL);
 	put_le64(h + 120, hash_xxh3(h, 120, 0));
+}
+
+/* The index is told of a death some entries later, when no search wants the slot any more: a file has all
+ * that were dead at its tag, so that whoever reads it can tell. */
+static uint8_t flags_at(const struct index *ix, uint32_t slot, struct index_tag tag)
+{
+	uint8_t f = codes_flags_get(&ix->codes, slot);
+
+	if (ix->host.dead && ix->host.dead(ix->host.ctx, slot, tag.applied))
+		f |= CODES_DEAD;
+	return f;
+}
+
+static int put_flags(const struct index *ix, struct ckpt_writer *w, uint32_t n,
+	struct index_tag tag, uint32_t *ret_dead)
+{
+	uint32_t dead = 0;
+	int rc = 0;
+
+	for (uint32_t s = 0; s < n && rc == 0; s++) {
+		uint8_t f = flags_at(ix, s, tag);
+		dead += (f & CODES_DEAD) != 0;
+		rc = ckpt_put(w, &f, 1);
+	}
+	*ret_dead = dead;
+	return rc;
 }
 
 static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
@@ -180,26 +209,25 @@ static int put_codes(const struct index *ix, struct ckpt_writer *w, uint32_t n)
 			put_le16(v + 2 * i, *codes_norm(c, s + i));
 		rc = ckpt_put(w, v, 2 * (size_t)m);
 	}
-	for (uint32_t s = 0; s < n && rc == 0; s++) {
-		uint8_t f = codes_flags_get(c, s);
-		rc = ckpt_put(w, &f, 1);
-	}
 	return rc;
 }
 
 static int write_all(struct index *ix, struct ckpt_writer *w, struct index_tag tag)
 {
 	uint8_t head[CKPT_HEADER];
+	uint32_t dead = 0;
 
 	/* At rest: every slot that a linker took is linked, and none is being linked. */
 	pthread_rwlock_wrlock(&ix->link_gate);
 	uint32_t n = ix_load(&ix->appended);
 	int rc = put_codes(ix, w, n);
+	if (rc == 0)
+		rc = put_flags(ix, w, n, tag, &dead);
 	if (rc == 0 && ix->ops->save)
 		rc = ix->ops->save(ix, w, ix_load(&ix->linked));
 	if (rc == 0)
 		rc = flush_block(w);
-	make_header(ix, w, tag, n, head);
+	make_header(ix, w, tag, n, dead, head);
 	pthread_rwlock_unlock(&ix->link_gate);
 
 	if (rc == 0)
@@ -283,7 +311,7 @@ int ckpt_get_words(struct ckpt_reader *r, uint32_t *v, size_t n)
 
 /* Compares the header with the index; fills the counts. */
 static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, const uint8_t *h,
-	struct index_tag *ret_tag, uint32_t ret_count[5], struct vx_err *err)
+	struct index_tag *ret_tag, uint32_t ret_count[6], struct vx_err *err)
 {
 	uint64_t payload = get_le64(h + 24);
 	uint64_t blocks = payload / CKPT_BLOCK + (payload % CKPT_BLOCK != 0);
@@ -304,10 +332,12 @@ static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, c
 		ret_count[i] = get_le32(h + 84 + 4 * i);
 	ret_count[3] = get_le32(h + 104);
 	ret_count[4] = get_le32(h + 108);
+	ret_count[5] = get_le32(h + 112);
 	uint64_t slot_bytes = codes_slot_bytes(&ix->codes);
 	if (payload > size || size != CKPT_HEADER + payload + blocks * CKPT_SUM ||
 		payload / slot_bytes < ret_count[0] || ret_count[1] > ret_count[0] ||
 		ret_count[0] > VX_SLOTS_MAX || ret_count[3] > 1 || ret_count[4] > 1 ||
+		ret_count[5] > 1 ||
 		(ret_count[3] == 0 && (ret_count[0] >= CODES_TRAIN || ret_count[1] > 0)))
 		return vx_err_set(err, -EUCLEAN, "its length does not fit its header");
 	r->salt = get_le64(h + 16);
@@ -358,11 +388,29 @@ static int get_codes(struct index *ix, struct ckpt_reader *r, uint32_t n)
 	return rc;
 }
 
+/* A slot is in the structure, or passed over, or in the tail: one that is nowhere would be missing.  Counts the dead
+ * ones. */
+static int check_flags(
+	const struct index *ix, uint32_t n, uint32_t linked, uint32_t *ret_dead, struct vx_err *err)
+{
+	uint32_t dead = 0;
+
+	for (uint32_t s = 0; s < n; s++) {
+		uint8_t f = *codes_flags(&ix->codes, s), in = f & (CODES_LINKED | CODES_SKIPPED);
+		dead += (f & CODES_DEAD) != 0;
+		if (s < linked ? in == 0 || in == (CODES_LINKED | CODES_SKIPPED) : in != 0)
+			return vx_err_set(err, -EUCLEAN, "slot %u, of %u and %u linked, %s", s, n,
+				linked, in == 0 ? "is nowhere" : "is in two places");
+	}
+	*ret_dead = dead;
+	return 0;
+}
+
 static int read_all(
 	struct index *ix, struct ckpt_reader *r, struct index_tag *ret_tag, struct vx_err *err)
 {
 	uint8_t head[CKPT_HEADER];
-	uint32_t count[5];
+	uint32_t count[6], dead = 0;
 	uint64_t size;
 	struct index_tag tag;
 	int rc = r->disk->ops->size(r->disk, r->fd, &size);
@@ -376,13 +424,17 @@ static int read_all(
 		rc = read_header(ix, r, size, head, &tag, count, err);
 	if (rc == 0)
 		rc = get_codes(ix, r, count[0]);
+	if (rc == 0)
+		rc = check_flags(ix, count[0], count[1], &dead, err);
+	if (rc == 0 && count[5] && dead != count[2])
+		rc = vx_err_set(err, -EUCLEAN, "%u slots are dead, not %u", dead, count[2]);
 	if (rc == 0 && ix->ops->load)
 		rc = ix->ops->load(ix, r, count[1], err);
 	if (rc == 0 && (r->left != 0 || r->at != r->fill))
 		rc = -EUCLEAN;
 	if (rc < 0)
 		return rc;
-	__atomic_store_n(&ix->dead, count[2], __ATOMIC_RELAXED);
+	__atomic_store_n(&ix->dead, dead, __ATOMIC_RELAXED);
 	ix_store(&ix->by_heads, count[4]);
 	ix_store(&ix->trained, count[3]);
 	ix_store(&ix->next, count[1]);
@@ -390,8 +442,28 @@ static int read_all(
 	ix_store(&ix->appended, count[0]);
 	codes_settle(&ix->codes, 0, count[0]);
 	codes_settle_extra(&ix->codes, 0, count[1]);
+	rc = ix->ops->loaded ? ix->ops->loaded(ix, err) : 0;
+	if (rc < 0)
+		return rc;
+	tag.dead_known = count[5];
 	*ret_tag = tag;
 	return 0;
+}
+
+/* As index_new left it. */
+static void start_over(struct index *ix)
+{
+	__atomic_store_n(&ix->dead, 0, __ATOMIC_RELAXED);
+	ix_store(&ix->by_heads, 0);
+	ix_store(&ix->trained, codes_need_no_centre(&ix->codes));
+	ix_store(&ix->next, 0);
+	ix_store(&ix->linked, 0);
+	ix_store(&ix->appended, 0);
+	if (ix->codes.width > 0)
+		memset(ix->codes.centre, 0, ix->codes.dim * sizeof *ix->codes.centre);
+	codes_drop(&ix->codes);
+	if (ix->ops->reset)
+		ix->ops->reset(ix);
 }
 
 int index_load(struct index *ix, struct disk *disk, const char *path, struct index_tag *ret_tag,
@@ -410,11 +482,8 @@ int index_load(struct index *ix, struct disk *disk, const char *path, struct ind
 	if (rc >= 0) {
 		pthread_rwlock_wrlock(&ix->link_gate);
 		rc = read_all(ix, &r, ret_tag, err);
-		if (rc < 0) {
-			codes_drop(&ix->codes);
-			if (ix->ops->reset)
-				ix->ops->reset(ix);
-		}
+		if (rc < 0)
+			start_over(ix);
 		pthread_rwlock_unlock(&ix->link_gate);
 		(void)disk->ops->close(disk, r.fd);
 	}

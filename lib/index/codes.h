@@ -132,6 +132,12 @@ static inline uint32_t codes_slot_bytes(const struct codes *c)
 	return c->half + c->tail + (uint32_t)sizeof(struct code_aux) + c->norm + 1;
 }
 
+/* Slots have their codes from the first one on: nothing is learned before. */
+static inline bool codes_need_no_centre(const struct codes *c)
+{
+	return c->quant == QUANT_NONE || c->metric == VX_IP;
+}
+
 /* Whether the answer needs more of a pool reranked than of whole codes'. */
 static inline bool codes_coarse(const struct codes *c)
 {

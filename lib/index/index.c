@@ -73,8 +73,6 @@ int index_new(const struct index_params *p, const struct index_host *host, struc
 	vx_mutex_init(&ix->advance, LOCK_INDEX);
 	init_gate(&ix->link_gate);
 
-	/* What has no centre needs no sample. */
-	ix->trained = quant == QUANT_NONE || p->metric == VX_IP;
 	rc = ix->ops->init(ix, &extra);
 	if (rc == 0)
 		rc = codes_init(&ix->codes, &ix->p, quant, extra, host);
@@ -82,6 +80,7 @@ int index_new(const struct index_params *p, const struct index_host *host, struc
 		index_free(ix);
 		return rc;
 	}
+	ix->trained = codes_need_no_centre(&ix->codes);
 	*ret = ix;
 	return 0;
 }
@@ -162,6 +161,53 @@ void index_forget(struct index *ix, uint32_t slot)
 bool index_forgotten(const struct index *ix, uint32_t slot)
 {
 	return slot < ix_load(&ix->appended) && (codes_flags_get(&ix->codes, slot) & CODES_DEAD);
+}
+
+/* --- against the slots that it is of --------------------------------------------- */
+struct differs {
+	uint32_t n, first;
+};
+
+static void differ(struct differs *d, uint32_t slot)
+{
+	if (d->n++ == 0)
+		d->first = slot;
+}
+
+/* Whether a living slot cannot be found. */
+static bool left_out(const struct index *ix, uint32_t slot, uint8_t flags)
+{
+	if (flags & CODES_DEAD)
+		return true;
+	/* What could not be read when it was to be linked is in no answer either. */
+	return (flags & CODES_SKIPPED) && ix->host.vector(ix->host.ctx, slot) != NULL;
+}
+
+int index_compare(const struct index *ix, uint32_t nslots,
+	enum index_slot (*slot)(void *ctx, uint32_t slot), void *ctx, struct vx_err *err)
+{
+	uint32_t appended = ix_load(&ix->appended);
+	struct differs missing = {0}, back = {0};
+
+	for (uint32_t s = 0; s < appended && s < nslots; s++) {
+		uint8_t f = codes_flags_get(&ix->codes, s);
+		enum index_slot is = slot(ctx, s);
+		if (is == INDEX_SLOT_ALIVE && (f & (CODES_DEAD | CODES_SKIPPED)) &&
+			left_out(ix, s, f) && slot(ctx, s) == INDEX_SLOT_ALIVE)
+			differ(&missing, s);
+		if (is == INDEX_SLOT_DEAD && !(f & CODES_DEAD))
+			differ(&back, s);
+	}
+	if (appended > nslots)
+		return vx_err_set(err, -EUCLEAN, "it has %u slots that do not exist, from %u on",
+			appended - nslots, nslots);
+	if (missing.n)
+		return vx_err_set(err, -EUCLEAN, "%u records are left out, the first in slot %u",
+			missing.n, missing.first);
+	if (back.n)
+		return vx_err_set(err, -EUCLEAN, "%u dead slots are alive, the first is %u", back.n,
+			back.first);
+	return 0;
 }
 
 /* --- linking -------------------------------------------------------------- */

@@ -35,6 +35,9 @@ struct index_host {
 	 * wait a moment, for what matters more; true: come to an end, what is left is for another time.
 	 * NULL: never. */
 	bool (*pause)(void *ctx);
+	/* Whether the slot was dead after the log's entry 'applied', for checkpoints; any thread.  NULL: what
+	 * index_forget was told has to do. */
+	bool (*dead)(void *ctx, uint32_t slot, uint64_t applied);
 	void *ctx;
 };
 
@@ -130,16 +133,30 @@ int index_search(struct index *ix, const struct index_query *q, struct index_hit
 struct index_tag {
 	uint64_t generation;
 	uint64_t applied;
+	bool dead_known; /* from index_load: all that was dead at 'applied' is forgotten */
 };
 VX_MUST_CHECK
 int index_save(struct index *ix, struct disk *disk, const char *path, struct index_tag tag,
 	struct vx_err *err);
 
-/* Loads a checkpoint into a fresh index.  -EUCLEAN (damaged), -ESTALE (other parameters),
- * -ENOENT: the index is then still fresh and usable. */
+/* Loads a checkpoint into a fresh index.  -EUCLEAN (damaged, or a slot is neither in the structure nor in the
+ * tail), -ESTALE (other parameters), -ENOENT: the index is then still fresh and usable.  Whether it has the
+ * slots that it should have is index_compare's to say. */
 VX_MUST_CHECK
 int index_load(struct index *ix, struct disk *disk, const char *path, struct index_tag *ret_tag,
 	struct vx_err *err);
+
+/* --- an index against the slots that it is of ---------------------------------- */
+/* EITHER: it died not long ago, or nobody can say. */
+enum index_slot { INDEX_SLOT_ALIVE, INDEX_SLOT_DEAD, INDEX_SLOT_EITHER };
+
+/* Compares every slot of the index with what slot() says of it; there are 'nslots'.  -EUCLEAN: it has slots that are
+ * none (orphans), leaves out living ones whose vectors can be read (missing), or has dead ones that it was
+ * never told of (resurrected); 'err' has how many and which is the first.  A pass over the flags: no
+ * vector is read unless its slot was passed over.  Any thread; what is linked or forgotten meanwhile does no harm. */
+VX_MUST_CHECK
+int index_compare(const struct index *ix, uint32_t nslots,
+	enum index_slot (*slot)(void *ctx, uint32_t slot), void *ctx, struct vx_err *err);
 
 /* --- a new generation -------------------------------------------------------- */
 /* Slots below 'nslots' with keep[slot], each once, in the order that they are to be numbered in: first

@@ -57,6 +57,9 @@ struct index_ops {
 	/* The kind's part of a checkpoint. */
 	int (*save)(struct index *ix, struct ckpt_writer *w, uint32_t nslots);
 	int (*load)(struct index *ix, struct ckpt_reader *r, uint32_t nslots, struct vx_err *err);
+	/* All of it is loaded: what the structure does not lead to would be missing.  -EUCLEAN, -ENOMEM; NULL: nothing
+	 * can be. */
+	int (*loaded)(struct index *ix, struct vx_err *err);
 	void (*reset)(struct index *ix);
 	int (*check)(struct index *ix, struct vx_err *err);
 	void (*stat)(const struct index *ix, struct index_stats *st);

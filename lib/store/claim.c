@@ -21,6 +21,9 @@ int claim_write(struct disk *d, const char *path, uint64_t applied)
 	if (fd < 0)
 		return fd;
 	int rc = disk_pwrite(d, fd, b, sizeof b, 0);
+	/* Half of it would look like damage; an empty one claims nothing. */
+	if (rc)
+		(void)d->ops->truncate(d, fd, 0);
 	int rc2 = d->ops->close(d, fd);
 	return rc ? rc : rc2;
 }

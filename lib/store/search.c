@@ -1,8 +1,10 @@
 /* search.c - searching a view, and the index in the background.
  *
  * The index is made at first need: from its checkpoint when that belongs to this generation and
- * knows no more than the slice does, and from the segments for the rest.  Whoever comes first makes
- * it, the others wait.  Its view callback reads segments only.
+ * agrees with the slice slot by slot, and from the segments for the rest.  A checkpoint with a slot that the slice
+ * has not, without one that lives, or with one alive that was dead when it was written is discarded: all slots are
+ * in the tail then, where every search finds them, until they are linked again.  Whoever comes first makes the
+ * index, the others wait.  Its view callback reads segments only.
  */
 #include "store/store_i.h"
 
@@ -38,6 +40,22 @@ static const float *host_vector(void *ctx, uint32_t slot)
 	return slice_slot_vector(ctx, slot);
 }
 
+/* The entry that killed a slot, 0: it lives. */
+static uint64_t killed_by(const struct slice *sl, uint32_t slot)
+{
+	struct seg *g = slice_seg(sl, slot_seg(slot));
+	_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire) : NULL;
+
+	return dead ? atomic_load_explicit(&dead[slot_at(slot)], memory_order_relaxed) : 0;
+}
+
+static bool host_dead(void *ctx, uint32_t slot, uint64_t applied)
+{
+	uint64_t by = killed_by(ctx, slot);
+
+	return by && by <= applied;
+}
+
 static bool host_pause(void *ctx)
 {
 	struct slice *sl = ctx;
@@ -59,13 +77,42 @@ int slice_fresh_index(struct slice *sl, struct index **ret, struct vx_err *err)
 		.ef_construction = sc->ef_construction,
 		.seed = sl->cid,
 	};
-	struct index_host host = {.vector = host_vector, .pause = host_pause, .ctx = sl};
+	struct index_host host = {
+		.vector = host_vector, .pause = host_pause, .dead = host_dead, .ctx = sl};
 
 	int rc = index_new(&p, &host, ret);
 	if (rc == -EINVAL)
 		rc = -EUCLEAN;
 	return rc ? vx_err_set(err, rc, "no index of kind \"%s\", \"%s\"", sc->index, sc->quant)
 		  : 0;
+}
+
+struct agree {
+	const struct slice *sl;
+	uint64_t applied; /* what was dead then is known to be so; 0: nothing is */
+};
+
+static enum index_slot slot_is(void *ctx, uint32_t slot)
+{
+	const struct agree *a = ctx;
+	uint64_t by = killed_by(a->sl, slot);
+
+	return by == 0 ? INDEX_SLOT_ALIVE : by <= a->applied ? INDEX_SLOT_DEAD : INDEX_SLOT_EITHER;
+}
+
+/* What was loaded has the slots of this slice, and each as it should be. */
+static int agrees(struct slice *sl, const struct view *v, const struct index *ix,
+	const struct index_tag *tag, struct vx_err *err)
+{
+	struct agree a = {.sl = sl, .applied = tag->dead_known ? tag->applied : 0};
+
+	if (tag->generation != v->generation)
+		return vx_err_set(err, -EUCLEAN, "it is of generation %llu, not %u",
+			(unsigned long long)tag->generation, v->generation);
+	if (tag->applied > v->applied)
+		return vx_err_set(err, -EUCLEAN, "it is of entry %llu, the slice of %llu",
+			(unsigned long long)tag->applied, (unsigned long long)v->applied);
+	return index_compare(ix, v->nslots, slot_is, &a, err);
 }
 
 /* A fresh index, or one with what the checkpoint has. */
@@ -82,8 +129,10 @@ static int load_index(
 	rc = store_path(path, sl->gen_dir, SLICE_CHECKPOINT);
 	if (rc == 0)
 		rc = index_load(*ret, sl->shard->disk, path, &tag, &why);
-	if (rc == 0 && tag.generation == v->generation && tag.applied <= v->applied &&
-		index_appended(*ret) <= v->nslots)
+	bool loaded = rc == 0;
+	if (loaded)
+		rc = agrees(sl, v, *ret, &tag, &why);
+	if (rc == 0)
 		return 0;
 	if (rc == -ENOMEM) {
 		index_free(*ret);
@@ -91,8 +140,8 @@ static int load_index(
 	}
 	if (rc != -ENOENT)
 		log_warn("store", "collection %u: index checkpoint discarded: %s", sl->cid,
-			rc ? vx_err_msg(&why, rc) : "it belongs to another state");
-	if (rc)
+			vx_err_msg(&why, rc));
+	if (!loaded)
 		return 0; /* still fresh */
 	index_free(*ret);
 	return slice_fresh_index(sl, ret, err);
@@ -154,6 +203,51 @@ static int make_index(struct slice *sl, struct index **ret, struct vx_err *err)
 	forget_dead(sl, ix, v.nslots);
 	*ret = ix;
 	return 0;
+}
+
+/* The applier is held off, and nobody searches. */
+static int differs_now(struct slice *sl, struct index *ix, struct vx_err *err)
+{
+	struct view v = slice_view(sl);
+	struct agree a = {.sl = sl, .applied = v.applied};
+	uint32_t n = index_appended(ix);
+
+	/* No search is left that could want them. */
+	sl->forget_next.len = sl->forget_soon.len = 0;
+	forget_dead(sl, ix, v.nslots);
+	if (n < v.nslots)
+		return vx_err_set(err, -EUCLEAN, "it has %u slots of %u", n, v.nslots);
+	/* An entry that was not committed may have left slots, which the next one takes. */
+	return index_compare(ix, n, slot_is, &a, err);
+}
+
+void slice_index_settle(struct slice *sl)
+{
+	struct vx_err why = VX_ERR_INIT;
+	int rc = 0;
+
+	vx_lock(&sl->mu);
+	sl->swapping = true;
+	while (sl->run_active)
+		vx_cond_wait(&sl->cond, &sl->mu);
+	struct index *ix = sl->index_phase == INDEX_READY ? sl->index : NULL;
+	vx_unlock(&sl->mu);
+	if (ix)
+		rc = differs_now(sl, ix, &why);
+	vx_lock(&sl->mu);
+	if (rc) {
+		sl->index = NULL;
+		sl->index_phase = INDEX_NONE;
+		sl->saved_linked = sl->saved_appended = 0;
+	}
+	sl->swapping = false;
+	vx_cond_broadcast(&sl->cond);
+	vx_unlock(&sl->mu);
+	if (rc == 0)
+		return;
+	log_error("store", "collection %u: the index is not of its records, and is made anew: %s",
+		sl->cid, vx_err_msg(&why, rc));
+	index_free(ix);
 }
 
 int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err)

@@ -319,6 +319,23 @@ bool shard_fresh(const struct shard *s)
 	return s->fresh;
 }
 
+static int settle_index(void *arg, uint32_t cid)
+{
+	struct shard *s = arg;
+
+	vx_lock(&s->mu);
+	struct slice *sl = shard_find(s, cid);
+	if (sl && sl->phase == SLICE_OPEN)
+		sl->pins++;
+	else
+		sl = NULL;
+	vx_unlock(&s->mu);
+	if (sl)
+		slice_index_settle(sl);
+	slice_put(sl);
+	return 0;
+}
+
 /* The log has made again whatever was to be made: what is unfinished now is damaged. */
 void shard_replayed(struct shard *s)
 {
@@ -335,6 +352,7 @@ void shard_replayed(struct shard *s)
 		}
 	}
 	vx_unlock(&s->mu);
+	(void)!shard_slices(s, settle_index, s);
 }
 
 void slice_quarantine(struct slice *sl, int rc, const char *why)

@@ -422,6 +422,9 @@ void store_remove_tree(struct shard *s, const char *dir);
 /* search.c */
 VX_MUST_CHECK
 int slice_index_ready(struct slice *sl, struct index **ret, struct vx_err *err);
+/* The applier's, after a replay and before anybody may search: an index that was made on the way is compared with the
+ * slice, and dropped where they differ. */
+void slice_index_settle(struct slice *sl);
 /* One without slots. */
 VX_MUST_CHECK
 int slice_fresh_index(struct slice *sl, struct index **ret, struct vx_err *err);

@@ -7,7 +7,7 @@
  * Both go through the same checks.  Of meta.db every page is read and its structure walked; every row of the
  * segments, every id and every vector is hashed; each record must have its own slot and each slot its
  * record, or be dead: so no id is missing, orphaned or comes back.  The index (offline: its checkpoint) must be
- * whole and must not take a living slot for dead.
+ * whole and say the same of each slot, which index_compare looks at here as at each start of the daemon.
  *
  * A finding has a level:
  *	NOTE	no damage: what a crash leaves and the next start sees to (batches that the log will

@@ -5,8 +5,8 @@
 #include "store/store_i.h"
 #include "store/verify.h"
 
-/* What is in a slot. */
-enum { SLOT_NOTHING, SLOT_RECORD, SLOT_DEAD };
+/* What is in a slot; SLOT_DYING: dead now, and maybe not yet when the checkpoint was written. */
+enum { SLOT_NOTHING, SLOT_RECORD, SLOT_DEAD, SLOT_DYING };
 
 /* One slice under the glass. */
 #define CHECK_CACHE_KIB 4096u

@@ -2,8 +2,9 @@
  *
  * A checkpoint is derived: whatever is wrong with it is made again from the vectors.  It is of an older state
  * than the slice as a rule, and may be of a newer one after a power cut, when the log has the entries between; a start
- * leaves such a one aside.  What must never be is a slot that the index forgot although a record lives in
- * it: no search would find that record.
+ * leaves such a one aside.  What must never be is a slot that the index left out although a record lives in
+ * it, for no search would find that record; nor a slot that is none, or one alive that was dead when the checkpoint
+ * was written.  index_compare finds all three, here as when the daemon loads a checkpoint.
  */
 #include "store/verify_i.h"
 
@@ -63,12 +64,31 @@ static void bad_index(struct check *c, const char *file, const char *why)
 		verify_say(c->v, VERIFY_DAMAGE, c->gen_dir, VERIFY_NOWHERE, "the index: %s", why);
 }
 
+static enum index_slot slot_is(void *ctx, uint32_t slot)
+{
+	const struct check *c = ctx;
+
+	if (slot >= c->st.next_slot)
+		return INDEX_SLOT_EITHER;
+	if (c->what[slot] == SLOT_DEAD && !c->live)
+		return INDEX_SLOT_DEAD;
+	if (c->what[slot] != SLOT_RECORD)
+		return INDEX_SLOT_EITHER;
+	/* While it is served a record may have died since. */
+	struct seg *g = c->live ? slice_seg(c->sl, slot_seg(slot)) : NULL;
+	_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire) : NULL;
+	bool died = dead && atomic_load_explicit(&dead[slot_at(slot)], memory_order_relaxed);
+	/* Offline, an entry that the log still has may have killed it. */
+	return died || (!c->live && c->v->last > c->st.applied) ? INDEX_SLOT_EITHER
+								: INDEX_SLOT_ALIVE;
+}
+
 int check_index(struct check *c, struct index *ix, const char *file)
 {
 	struct vx_err err = VX_ERR_INIT;
 	char why[160];
 	uint32_t n = (uint32_t)VX_MIN(c->st.next_slot, (uint64_t)index_appended(ix));
-	uint32_t asked, missed, forgotten = 0, first = 0;
+	uint32_t asked, missed;
 
 	if (!file && index_appended(ix) < c->st.next_slot &&
 		slice_view(c->sl).applied >= c->st.applied) {
@@ -76,26 +96,12 @@ int check_index(struct check *c, struct index *ix, const char *file)
 			(unsigned long long)c->st.next_slot);
 		bad_index(c, file, why);
 	}
-	for (uint32_t slot = 0; slot < n; slot++) {
-		if (c->what[slot] != SLOT_RECORD || !index_forgotten(ix, slot))
-			continue;
-		/* While it is served a record may have died since. */
-		struct seg *g = slice_seg(c->sl, slot_seg(slot));
-		_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire)
-					   : NULL;
-		if (c->live && dead &&
-			atomic_load_explicit(&dead[slot_at(slot)], memory_order_relaxed))
-			continue;
-		if (!forgotten++)
-			first = slot;
-	}
-	/* Offline, an entry that the log still has may have killed it. */
-	if (forgotten && (c->live || c->v->last <= c->st.applied)) {
-		snprintf(why, sizeof why, "%u records are left out as dead, the first in slot %u",
-			forgotten, first);
-		bad_index(c, file, why);
-	}
-	int rc = index_check(ix, &err);
+	/* What it has beyond them is of entries that are being applied, or was refused when it was loaded. */
+	int rc = index_compare(ix, VX_MAX(n, index_appended(ix)), slot_is, c, &err);
+	if (rc == -EUCLEAN)
+		bad_index(c, file, vx_err_msg(&err, rc));
+	err = (struct vx_err)VX_ERR_INIT;
+	rc = index_check(ix, &err);
 	if (rc == -EUCLEAN)
 		bad_index(c, file, vx_err_msg(&err, rc));
 	else if (rc)
@@ -139,6 +145,24 @@ static int rebuild(struct check *c, const char *path, struct vx_err *err)
 	return rc;
 }
 
+/* Which slots died after the checkpoint's entry: it need not know of them. */
+static int note_dying(struct check *c, const struct index_tag *tag)
+{
+	sqlite3_stmt *st;
+	int rc = metadb_get(c->db, ST_DEAD_ALL, &st);
+
+	while (rc == 0 && (rc = metadb_step(c->db, st)) == 1) {
+		int64_t slot = sqlite3_column_int64(st, 0);
+		uint64_t idx = (uint64_t)sqlite3_column_int64(st, 1);
+		if (slot >= 0 && (uint64_t)slot < c->st.next_slot && c->what[slot] == SLOT_DEAD &&
+			(!tag->dead_known || idx > tag->applied))
+			c->what[slot] = SLOT_DYING;
+		rc = 0;
+	}
+	sqlite3_reset(st);
+	return rc;
+}
+
 /* Loads it; *ret NULL: it says nothing of this state, or is not there. */
 static int load(struct check *c, const char *path, struct index **ret)
 {
@@ -156,8 +180,11 @@ static int load(struct check *c, const char *path, struct index **ret)
 	rc = index_load(ix, c->disk, path, &tag, &err);
 	if (rc == 0 && tag.generation == c->st.generation && tag.applied <= c->st.applied &&
 		index_appended(ix) <= c->st.next_slot) {
-		*ret = ix;
-		return 0;
+		rc = note_dying(c, &tag);
+		*ret = rc ? NULL : ix;
+		if (rc)
+			index_free(ix);
+		return rc == -ENOMEM ? rc : 0; /* else it was said of meta.db */
 	}
 	index_free(ix);
 	if (rc == -ENOMEM)

@@ -193,6 +193,34 @@ stopped_data() {
 	[[ $output == *"damage $own/wal: 0000000001.wal: offset 36864: "* ]]
 }
 
+@test "a snapshot is read as a restore would read it" {
+	make_data
+	vec-snap take docs good
+	vec-snap take docs bad
+	stop_daemon "$own"
+	run -0 vec-fsck "$own"
+	# A copy: full segments are links of those that are served, and this one is not full.
+	flip "$(ls "$own"/snapshots/docs/bad/*.000000.vec | head -n 1)" $((20975616 + 40))
+	run -4 vec-fsck "$own"
+	[[ $output == "damage $own/snapshots/docs/bad: snapshot 'bad' of 'docs': "*"is damaged: its checksum is not that of the manifest" ]]
+	run -4 vec-fsck -r -f "$own"
+	rm -r "$own/snapshots/docs/bad"
+	run -0 vec-fsck "$own"
+}
+
+@test "a first start that was cut off is no damage" {
+	local dir=$BATS_TEST_TMPDIR/begun
+	mkdir "$dir"
+	run -5 --separate-stderr vec-fsck "$dir"
+	[[ $stderr == *"empty: no data directory, or an incomplete first start"* ]]
+	echo 1 >"$dir/lock"
+	run -0 vec-fsck -v "$dir"
+	[ "$output" = "note $dir: an incomplete first start: start the daemon to finish it" ]
+	# Not with what comes later beside it.
+	mkdir "$dir/shard-000"
+	run ! vec-fsck "$dir"
+}
+
 @test "no directory, no collection, a wrong command line" {
 	run -5 vec-fsck "$BATS_TEST_TMPDIR/none/none"
 	run -2 vec-fsck

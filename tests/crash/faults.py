@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # faults.py - every call of a script that changes a file fails once, or is the daemon's last.
 #
-#	faults.py [--kinds EIO,ENOSPC,KILL] [--step N] [--first N]
+#	faults.py [--kinds EIO,ENOSPC,KILL,FIRST] [--step N] [--first N]
 #
 # The script starts a daemon on a new data directory, puts, overwrites, deletes and asks, makes and drops a
 # collection, lets marks happen, and stops.  It is run once to count its calls (fault.so), then for each of
@@ -11,6 +11,10 @@
 #		hang and does not die of anything but its own decision; a clean start has what was acknowledged
 #	ENOSPC	the daemon lives, some write may be refused for want of room, and the next one is not
 #	KILL	a clean start has what was acknowledged
+#	FIRST	kill -9 at each call of the first start of a new directory, before anybody is served: the next one is a
+#		start like any other
+#
+# Whatever it was, vec-fsck finds nothing wrong: not with what the run left, nor with what the next one leaves.
 import argparse
 import errno
 import json
@@ -30,7 +34,7 @@ from vx import Daemon, Failed, Model, record
 
 OUT = os.environ.get("VECFS_CRASH_BIN", os.path.join(vx.BIN, "..", "tests", "crash"))
 STATE_BYTES = 8 * 4 + 32 + 400
-WHAT = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "KILL": -1}
+WHAT = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "KILL": -1, "FIRST": -1}
 
 
 class State:
@@ -99,7 +103,7 @@ class Script:
         d = self.d
         d.spawn(env={"LD_PRELOAD": os.path.abspath(os.path.join(OUT, "fault.so")), "FAULT_DIR": d.data + "/",
                      "FAULT_STATE": self.state.path})
-        if not d.ready():
+        if not d.ready() or self.kind == "FIRST":
             return
         d.tool("vec-create", "docs", "--metric", "l2", "--dim", str(vx.DIM))
         self.op([f"k{i}" for i in range(40)])
@@ -117,6 +121,7 @@ class Script:
 
 
 def check(d, model, script):
+    vx.fsck(d, "before the next start")
     d.start()
     names = d.must("vec-ls", "-i").split()
     if "docs" in names:
@@ -129,8 +134,10 @@ def check(d, model, script):
     if side is False and "side" in names:
         raise Failed("a dropped collection came back")
     d.must("vec-put", "-q", "docs", data=record("after", 1) + "\n")
+    vx.fsck_served(d, "after recovery")
     if d.stop():
         raise Failed(f"status {d.proc.returncode} after SIGTERM")
+    vx.fsck(d, "at the end")
 
 
 def one(work, kind, at, state):
@@ -158,7 +165,7 @@ def one(work, kind, at, state):
             rc = d.proc.returncode
         fired = state.fired()
         started = b"ready:" in open(d.log, "rb").read()
-        if kind == "KILL":
+        if kind in ("KILL", "FIRST"):
             if fired and rc != -signal.SIGKILL:
                 raise Failed(f"status {rc}")
         elif kind == "ENOSPC" and not script.log_ended() and (rc < 0 or (rc and started)):
@@ -174,7 +181,7 @@ def one(work, kind, at, state):
 
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("--kinds", default="EIO,ENOSPC,KILL")
+    ap.add_argument("--kinds", default="EIO,ENOSPC,KILL,FIRST")
     ap.add_argument("--step", type=int, default=1)
     ap.add_argument("--first", type=int)
     ap.add_argument("--go-on", action="store_true")
@@ -185,10 +192,12 @@ def main():
     began = time.monotonic()
     bad = 0
     try:
-        calls, _, _ = one(work, "EIO", 0, state)
-        print(f"the script makes {calls} calls that change files", flush=True)
+        whole, _, _ = one(work, "EIO", 0, state)
+        start, _, _ = one(work, "FIRST", 0, state)
+        print(f"the script makes {whole} calls that change files, a first start {start}", flush=True)
         for kind in a.kinds.split(","):
             n = hits = ended = 0
+            calls = start if kind == "FIRST" else whole
             # A little further than counted: how the work falls into calls depends on time.
             for at in range(a.first or rng.randrange(1, a.step + 1), calls + calls // 10, a.step):
                 try:
@@ -200,8 +209,11 @@ def main():
                     bad += 1
                     continue
                 n, hits, ended = n + 1, hits + bool(fired), ended + (rc != 0)
-            print(f"{kind}: {n} runs, {hits} hit, {ended} ended the daemon; nothing acknowledged was lost "
+            print(f"{kind}: {n} runs, {hits} hit, {ended} ended the daemon; nothing acknowledged was lost, vec-fsck found nothing "
                   f"({time.monotonic() - began:.0f} s)", flush=True)
+    except Failed as e:
+        print(f"FAILED: without a fault: {e}", flush=True)
+        return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return bad != 0

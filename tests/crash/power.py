@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # power.py - the power goes, for real, under a daemon that people write to.
 #
-#	power.py CUTS [--fs ext4|xfs] [--no-sync PATTERN] [--backend NAME] [--shards N]
+#	power.py CUTS [--fs ext4|xfs] [--no-sync PATTERN] [--backend NAME] [--shards N] [--fsck-each N]
 #
 # powerdisk serves a disk with a volatile cache; on a loop device over it lies a file system, and on
 # that the data directory.  Writers put, overwrite and delete through the mount and the tools, make collections
 # and drop them, until the disk dies at a random write or flush, keeping what it likes of its cache.
 # Then the daemon is killed, the power comes back, the file system recovers, the daemon starts,
-# and what is there is compared with what was acknowledged.
+# and what is there is compared with what was acknowledged.  After the first cut and some of the others vec-fsck
+# looks at what the disk has before the start, and at what is served after it: neither has any damage.
 #
 # --no-sync PATTERN plants the bug: fdatasync and fsync of files whose path has PATTERN do nothing
 # (nosync.so).  The run is then expected to fail, and says "caught" with status 0 when it does.
@@ -218,7 +219,7 @@ def check_collections(d, colls):
             colls.tried[name] = []
 
 
-def cycle(disk, d, model, colls, rng, fast):
+def cycle(disk, d, model, colls, rng, fast, look):
     disk.ctl(f"seed {rng.randrange(1, 1 << 31)}")
     w = Writers(d, model, colls, rng.randrange(1 << 30))
     dice = rng.randrange(10)
@@ -254,9 +255,13 @@ def cycle(disk, d, model, colls, rng, fast):
         subprocess.run(["umount", "-l", d.mnt], stderr=subprocess.DEVNULL)
         disk.detach()
         disk.power_on()
+    if look:
+        vx.fsck(d, "after the cut")
     d.start()
     vx.verify(d, model, rng=rng)
     check_collections(d, colls)
+    if look:
+        vx.fsck_served(d, "after recovery")
     return kept, lost
 
 
@@ -268,6 +273,7 @@ def main():
     ap.add_argument("--backend", default="auto")
     ap.add_argument("--shards", default="2")
     ap.add_argument("--mark-interval", default="300")
+    ap.add_argument("--fsck-each", type=int, default=4, help="cuts, about")
     ap.add_argument("--fast", action="store_true")
     ap.add_argument("--keep")
     a = ap.parse_args()
@@ -286,7 +292,7 @@ def main():
         backend = "pwrite"  # the shim sees no request that goes through a ring
     model, colls = Model(), Model()
     disk = d = None
-    kept = lost = cuts = 0
+    kept = lost = cuts = looks = 0
     began = time.monotonic()
     try:
         disk = Disk(work, a.fs)
@@ -297,13 +303,17 @@ def main():
         d.must("vec-create", "docs", "--metric", "l2", "--dim", str(vx.DIM), "--spread", a.shards)
         model.acks = 0
         for cuts in range(1, a.cuts + 1):
-            k, n = cycle(disk, d, model, colls, rng, a.fast)
-            kept, lost = kept + k, lost + n
+            # What a planted bug leaves is damage: there the daemon's own answers are to tell.
+            look = not a.no_sync and (cuts == 1 or rng.randrange(a.fsck_each) == 0)
+            k, n = cycle(disk, d, model, colls, rng, a.fast, look)
+            kept, lost, looks = kept + k, lost + n, looks + look
             if cuts % 50 == 0:
                 print(f"  {cuts} cuts, {model.acks} acknowledged, {time.monotonic() - began:.0f} s", flush=True)
         rc = d.stop()
         if rc:
             raise Failed(f"status {rc} after SIGTERM")
+        if not a.no_sync:
+            vx.fsck(d, "at the end")
     except Failed as e:
         if a.no_sync:
             print(f"caught after {cuts} cuts, {model.acks} acknowledged: {e}")
@@ -326,7 +336,7 @@ def main():
         print(f"NOT caught in {cuts} cuts: the harness is blind")
         return 1
     print(f"{cuts} power cuts on {a.fs}: {model.acks} writes acknowledged, {kept} cached sectors kept and {lost} lost; "
-          f"no record lost, none came back, every start succeeded ({time.monotonic() - began:.0f} s)")
+          f"no record lost, none came back, every start succeeded, vec-fsck found nothing {2 * looks + 1} times ({time.monotonic() - began:.0f} s)")
     return 0
 
 

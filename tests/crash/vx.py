@@ -246,6 +246,23 @@ class Daemon:
         return out
 
 
+def fsck(daemon, when, *args):
+    """The data directory of a daemon that is not there has nothing but what a crash leaves."""
+    rc, out, err = daemon.tool("vec-fsck", *args, daemon.data)
+    if rc == 5 and not os.listdir(daemon.data) and "incomplete first start" in err:
+        return
+    if rc or out:
+        raise Failed(f"vec-fsck {when}: status {rc}: {(out + err).strip()[:600]}")
+
+
+def fsck_served(daemon, when, colls=None):
+    """Nor has a collection that is served anything wrong."""
+    for name in colls or daemon.must("vec-ls", "-i").split():
+        rc, out, err = daemon.tool("vec-fsck", name)
+        if rc or out:
+            raise Failed(f"vec-fsck {name} {when}: status {rc}: {(out + err).strip()[:600]}")
+
+
 def versions_of(jsonl):
     """key -> version of what vec-scan printed, each with the vector it must have."""
     found = {}

@@ -1,5 +1,5 @@
-TESTS += store/test_entry store/test_rot store/test_store store/test_threads store/test_compact store/test_txn
-$(OUT)/tests/store/test_rot $(OUT)/tests/store/test_store: $(OUT)/tests/store/fixture.o
+TESTS += store/test_agree store/test_entry store/test_rot store/test_store store/test_threads store/test_compact store/test_txn
+$(OUT)/tests/store/test_agree $(OUT)/tests/store/test_rot $(OUT)/tests/store/test_store: $(OUT)/tests/store/fixture.o
 $(OUT)/tests/store/test_compact $(OUT)/tests/store/test_txn: $(OUT)/tests/store/fixture.o
 $(OUT)/tests/store/test_threads: $(OUT)/tests/store/fixture.o
 

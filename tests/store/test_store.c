@@ -881,7 +881,6 @@ static void store_long_ids_cross_a_segment_border(void **state)
 
 	(void)state;
 	fix_init(&f, disk_real());
-	fix_open(&f);
 	assert_int_equal(fix_create(&f, CID), 0);
 	do {
 		struct apply_result res;
@@ -896,7 +895,6 @@ static void store_long_ids_cross_a_segment_border(void **state)
 	fix_close(&f, false);
 	fix_open(&f);
 	fix_compare(&f);
-	fix_close(&f, false);
 	fix_release(&f);
 }
 

@@ -7,7 +7,8 @@ operation may fail; and at the end:
 
   - every record that was written is there in its last version, none that was removed is,
   - as many records were applied as writes succeeded (slots of the collection): none lost, none twice,
-  - every answer, listing and export that was read meanwhile was whole and right.
+  - every answer, listing and export that was read meanwhile was whole and right;
+  - vec-fsck, which goes over both collections all the time, and over the data directory at the end, found nothing.
 
 Prints what was done and the time from a worker's death to the next one's service.  SEED= repeats a
 choice of moments; VECFS_BIN= is where the programs are, VECFSD= another daemon.
@@ -304,7 +305,23 @@ class Reader(Client):
             count("raw vectors read in halves")
 
 
-CLIENTS = [Overwriter, Overwriter, Halver, Appender, Appender, Deleter, Stager, Copier, Asker, Asker, Reader, Reader]
+class Checker(Client):
+    """vec-fsck of what is served.  A connection that a worker's death cuts off is no finding."""
+
+    def turn(self):
+        name = "work" if self.i % 2 else "still"
+        p = subprocess.run([BIN + "/vec-fsck", name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        check(p.returncode != 4 and not p.stdout, "vec-fsck %s: status %d: %s" % (name, p.returncode, p.stdout.decode()[:400]))
+        if p.returncode == 0:
+            count("collections verified")
+        time.sleep(0.2)
+
+    def finish(self):
+        for name in ("work", "still"):
+            check(run(BIN + "/vec-fsck", name) == "", "vec-fsck " + name)
+
+
+CLIENTS = [Checker, Overwriter, Overwriter, Halver, Appender, Appender, Deleter, Stager, Copier, Asker, Asker, Reader, Reader]
 
 
 def worker_of(pid):
@@ -368,6 +385,7 @@ def main():
     os.mkdir(mnt)
     os.mkdir(SCRATCH)
     WORK, STILL = mnt + "/work", mnt + "/still"
+    os.environ["VECFS_SOCKET"] = base + "/sock"
     log = open(base + "/log", "wb")
     d = subprocess.Popen([DAEMON, "--supervise", "--socket", base + "/sock", "--shards", os.environ.get("VECFS_TEST_SHARDS", "1"),
                           base + "/data", mnt], stdout=log, stderr=log)
@@ -408,6 +426,7 @@ def main():
             d.terminate()
             check(d.wait(60) == 0, "the supervisor ended with %s" % d.returncode)
             check(not os.path.ismount(mnt), "the mount is still there")
+            check(run(BIN + "/vec-fsck", base + "/data") == "", "vec-fsck at the end")
             status = 0
     except (AssertionError, OSError) as e:
         failures.append(str(e))
