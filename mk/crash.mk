@@ -4,9 +4,10 @@
 # tests/crash/*.py drive the real daemon; what they need beside it is built here.
 CUTS ?= 1000
 CYCLES ?= 10000
-CRASH_SRCS := $(addprefix tests/crash/,powerdisk.c nosync.c fault.c nouring.c)
+CRASH_SRCS := $(addprefix tests/crash/,powerdisk.c nosync.c fault.c steady.c nouring.c)
 CRASH_OUT := $(OUT)/tests/crash
-CRASH_PROGS := $(CRASH_OUT)/powerdisk $(CRASH_OUT)/nosync.so $(CRASH_OUT)/fault.so $(CRASH_OUT)/nouring
+CRASH_PROGS := $(CRASH_OUT)/powerdisk $(CRASH_OUT)/nosync.so $(CRASH_OUT)/fault.so $(CRASH_OUT)/steady.so \
+	$(CRASH_OUT)/nouring
 
 $(CRASH_OUT)/powerdisk: tests/crash/powerdisk.c
 	$(call say,CC,$<)
@@ -23,7 +24,8 @@ $(CRASH_OUT)/nouring: tests/crash/nouring.c
 
 crash_py = PYTHONDONTWRITEBYTECODE=1 VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) python3 tests/crash/$(1)
 
-.PHONY: check-crash-short check-power check-kill check-faults check-rot check-no-uring check-long
+.PHONY: check-crash-short check-power check-kill check-faults check-syscalls check-rot check-rot-plants \
+	check-no-uring check-long
 check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-th call: the short forms
 	$(call check,'power-ext4=$(call crash_py,power.py 6 --fast)' \
 		'power-xfs=$(call crash_py,power.py 4 --fast --fs xfs)' \
@@ -33,7 +35,8 @@ check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-t
 		'unsynced-vectors=$(call crash_py,unsynced.py)' \
 		'unsynced-sqlite=$(call crash_py,unsynced.py --file sqlite)' \
 		'faults=$(call crash_py,faults.py --step 23 --kinds EIO,ENOSPC,KILL)' \
-		'faults-first=$(call crash_py,faults.py --step 3 --kinds FIRST)')
+		'faults-first=$(call crash_py,faults.py --step 3 --kinds FIRST)' \
+		'syscalls=$(call crash_py,syscalls.py --step 17)')
 
 check-power: all $(CRASH_PROGS) ## CUTS (1000) power cuts under the daemon, on ext4 and on XFS
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 7 / 10)))
@@ -50,8 +53,24 @@ check-kill: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## CYCLES (10000) ki
 check-faults: all $(CRASH_PROGS) ## EIO, ENOSPC and kill -9 at every write and sync of a script, and of a first start
 	$(Q)env $(TEST_ENV) $(call crash_py,faults.py)
 
-check-rot: $(filter %/test_rot %/test_damage %/test_recover,$(TEST_BINS)) ## every byte of every file, flipped
-	$(Q)set -e; for t in $^; do env $(TEST_ENV) ROT_ALL=1 $$t; done
+# JOBS processes, each with its share of the calls.
+check-syscalls: all $(CRASH_PROGS) ## kill -9 at every system call of a script that changes a file, by strace
+	$(Q)rc=0; pids=; for i in $$(seq 0 $$(($(JOBS) - 1))); do \
+		env $(TEST_ENV) SEED=1 $(call crash_py,syscalls.py --part $$i/$(JOBS)) & pids="$$pids $$!"; done; \
+		for p in $$pids; do wait $$p || rc=1; done; exit $$rc
+
+# tests/rot: who flips, in how many processes, and bugs planted in what verifies.
+ROT_TESTS := store/test_rot cluster/test_damage cluster/test_snapshot wal/test_recover
+ROT_FLIPS_cluster/test_damage := a_flip_in_*
+ROT_FLIPS_cluster/test_snapshot := snapshot_flipped_byte_is_refused
+ROT_FLIPS_wal/test_recover := flipped_bytes_are_noticed
+ROT_PLANTS ?= $(sort $(wildcard tests/rot/plants/*.patch))
+check-rot: $(ROT_TESTS:%=$(OUT)/tests/%) ## every byte of every file, flipped
+	$(Q)env $(TEST_ENV) tests/rot/all.sh $(JOBS) \
+		$(foreach t,$(ROT_TESTS),'$(OUT)/tests/$(t)$(addprefix =,$(ROT_FLIPS_$(t)))')
+check-rot-plants: $(ROT_TESTS:%=$(OUT)/tests/%) ## bugs planted in what verifies files are found by those flips
+	$(Q)env $(TEST_ENV) LIBS="$(ALL_LIBS)" tests/rot/plants.sh $(OUT)/plants \
+		'$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS))' '$(CC) $(ALL_LDFLAGS)' $(LIB) $(OUT)/tests $(ROT_PLANTS)
 
 # The suites where the system refuses io_uring, as containers do.
 check-no-uring: all $(CRASH_PROGS) $(call bins_of,$(CHECK_STORE)) ## log, store, tools and mount without io_uring
@@ -62,4 +81,4 @@ check-no-uring: all $(CRASH_PROGS) $(call bins_of,$(CHECK_STORE)) ## log, store,
 bench-no-uring: all $(CRASH_OUT)/nouring ## writing where io_uring is refused beside writing where it is not
 	$(Q)VECFS_BIN=$(abspath $(BIN)) VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) bench/nouring.sh $(BENCH_ARGS)
 
-check-long: check-power check-kill check-faults check-rot check-no-uring ## the long forms of everything: hours
+check-long: check-power check-kill check-faults check-syscalls check-rot check-rot-plants check-no-uring ## the long forms of everything: hours

@@ -43,6 +43,100 @@ for i in range(58000):
 	vec-drop -f full
 }
 
+# A small ext4, on a loop device.
+need_ext4() {
+	if ! { truncate -s "$1" "$2.img" && mkfs.ext4 -q -F -m 0 "$2.img" && mount -o loop "$2.img" "$2"; } 2>/dev/null; then
+		[ -z "${CI:-}" ] || return 1
+		skip "no right to mount a small file system"
+	fi
+}
+
+# refused_for_room: a put is, and reading and asking need none.
+refused_for_room() {
+	gen_jsonl 1 8 no >no
+	run -5 vec-put -q full no
+	[[ $output == *space* ]]
+	vec-get full "$(head -n 1 acked)" >/dev/null
+	[ "$(vec-query full --near "$(head -n 1 acked)" -i -k 3 | wc -l)" -eq 3 ]
+	[ "$(vec-scan -i full | wc -l)" -ge "$(wc -l <acked)" ]
+}
+
+# remove N: deletes the first of those acknowledged.
+remove() {
+	head -n "$1" acked | vec-rm -q full
+	sed -i "1,$1d" acked
+}
+
+fill_the_disk() {
+	cat /dev/zero >"disk/$1" 2>/dev/null || true
+}
+
+# room_again PREFIX: the same process takes records within some seconds.
+room_again() {
+	rm disk/filler*
+	for _ in $(seq 1 100); do
+		gen_jsonl 20 8 "$1" | vec-put -q full && break
+		sleep 0.1
+	done
+	[ "$(vec-get full "${1}19" | jq -r .id)" = "${1}19" ]
+	kill -0 "$(cat "$D.pid")"
+	seq -f "$1%.0f" 0 19 >>acked
+}
+
+# Something else takes all there is: while nobody writes, what the daemon kept back for deletes too, and in the midst of writers.
+filled_to_the_last_block() {
+	D=$PWD/disk/data
+	export VECFS_SOCKET=$D.sock
+	start_daemon "$D" --wal-segment-size 16M
+	vec-create full --metric l2 --dim 8
+	gen_jsonl 1000 8 r | vec-put -q full
+	seq -f 'r%.0f' 0 999 >acked
+	fill_the_disk filler1
+	refused_for_room
+	remove 3
+	run -1 vec-get full r0
+	fill_the_disk filler2
+	refused_for_room
+	room_again a
+	remove 3
+	for w in 1 2 3; do
+		for i in $(seq 1 100); do
+			gen_jsonl 40 8 "w$w-$i-" | vec-put -q full >>"put.$w" 2>&1 || break
+			seq -f "w$w-$i-%.0f" 0 39 >>"acked.$w"
+		done 3>&- 4>&- &
+		echo $! >"writer.$w"
+	done
+	while [ ! -s acked.1 ] || [ ! -s acked.2 ] || [ ! -s acked.3 ]; do
+		sleep 0.1
+	done
+	fill_the_disk filler3
+	vec-get full r10 >/dev/null
+	sleep 1
+	room_again b
+	wait "$(cat writer.1)" "$(cat writer.2)" "$(cat writer.3)" || true
+	cat acked.1 acked.2 acked.3 >>acked
+	remove 3
+	stop_daemon "$D" KILL
+	start_daemon "$D" --wal-segment-size 16M
+	vec-scan -i full | sort >there
+	[ -z "$(sort acked | comm -23 - there)" ]
+	! grep -qxE 'r[0-8]' there
+	vec-index check full
+	stop_daemon "$D"
+}
+
+@test "a disk that something else fills to the last block: told, served, and written again with room" {
+	mkdir disk
+	need_tmpfs 200m "$PWD/disk"
+	filled_to_the_last_block
+}
+
+@test "the same on ext4" {
+	mkdir disk
+	need_ext4 256m "$PWD/disk"
+	filled_to_the_last_block
+}
+
 @test "a read-only data directory is refused with the reason" {
 	mkdir disk
 	need_tmpfs 150m "$PWD/disk"

@@ -144,7 +144,7 @@ size_t fix_id(uint32_t i, char *ret)
 }
 
 static enum rec_result model_apply(
-	struct fix *f, const struct entry_rec *e, uint32_t i, uint64_t index, const char *meta)
+	struct fix *f, const struct entry_rec *e, uint32_t i, const struct model_rec *new)
 {
 	struct model_rec *m = &f->m[i];
 	bool is_new = !m->exists;
@@ -161,11 +161,17 @@ static enum rec_result model_apply(
 	}
 	if (e->op == REC_INSERT && m->exists)
 		return REC_EXISTS;
-	m->exists = true;
-	m->version = index;
-	memcpy(m->vec, e->rec.vec, sizeof m->vec);
-	snprintf(m->meta, sizeof m->meta, "%s", meta);
+	*m = *new;
 	return is_new ? REC_INSERTED : REC_UPDATED;
+}
+
+/* One in four has none. */
+static void random_text(struct fix *f, struct model_rec *m)
+{
+	size_t n = fix_rnd(f) % 4 ? 1 + fix_rnd(f) % (sizeof m->text - 1) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		m->text[i] = (char)('a' + fix_rnd(f) % 26);
 }
 
 struct logged *fix_random_entry(struct fix *f, uint32_t max, uint8_t *expect, uint32_t *ret_n)
@@ -180,8 +186,8 @@ struct logged *fix_random_entry(struct fix *f, uint32_t max, uint8_t *expect, ui
 
 	assert_int_equal(entry_begin(&l->data, &h), 0);
 	for (uint32_t k = 0; k < n; k++) {
-		char id[VX_ID_MAX], meta[32];
-		float vec[DIM];
+		char id[VX_ID_MAX];
+		struct model_rec new = {.exists = true, .version = l->index, .mtime_ns = h.time_ns};
 		uint32_t i = (uint32_t)(fix_rnd(f) % N_IDS);
 		struct entry_rec e = {.op = REC_UPSERT};
 
@@ -202,15 +208,19 @@ struct logged *fix_random_entry(struct fix *f, uint32_t max, uint8_t *expect, ui
 		e.rec.id_len = fix_id(i, id);
 		if (e.op != REC_DELETE) {
 			for (uint32_t d = 0; d < DIM; d++)
-				vec[d] = (float)(fix_rnd(f) % 2000) / 100 - 10;
-			e.rec.vec = vec;
+				new.vec[d] = (float)(fix_rnd(f) % 2000) / 100 - 10;
+			e.rec.vec = new.vec;
 			e.rec.dim = DIM;
-			snprintf(meta, sizeof meta, "{\"n\":%u}", (unsigned)(fix_rnd(f) % 99999));
-			e.rec.meta = meta;
-			e.rec.meta_len = strlen(meta);
+			snprintf(new.meta, sizeof new.meta, "{\"n\":%u}",
+				(unsigned)(fix_rnd(f) % 99999));
+			e.rec.meta = new.meta;
+			e.rec.meta_len = strlen(new.meta);
+			random_text(f, &new);
+			e.rec.text = new.text[0] ? new.text : NULL;
+			e.rec.text_len = strlen(new.text);
 		}
 		assert_int_equal(entry_add(&l->data, &e), 0);
-		expect[k] = (uint8_t)model_apply(f, &e, i, l->index, meta);
+		expect[k] = (uint8_t)model_apply(f, &e, i, &new);
 	}
 	entry_finish(&l->data, 0, &h, n);
 	*ret_n = n;
@@ -233,7 +243,8 @@ struct logged *fix_upsert(struct fix *f, uint32_t cid, uint32_t i, float x)
 	assert_int_equal(entry_add(&l->data, &e), 0);
 	entry_finish(&l->data, 0, &h, 1);
 	if (cid == CID && i < N_IDS) {
-		f->m[i] = (struct model_rec){.exists = true, .version = l->index};
+		f->m[i] = (struct model_rec){
+			.exists = true, .version = l->index, .mtime_ns = h.time_ns};
 		memcpy(f->m[i].vec, vec, sizeof vec);
 	}
 	return l;
@@ -278,6 +289,8 @@ static void compare_rec(const struct model_rec *m, uint32_t i, const struct slic
 	assert_memory_equal(r->rec.vec, m->vec, sizeof m->vec);
 	assert_int_equal(r->rec.meta_len, strlen(m->meta));
 	assert_memory_equal(r->rec.meta ? r->rec.meta : "", m->meta, r->rec.meta_len);
+	assert_int_equal(r->rec.text_len, strlen(m->text));
+	assert_memory_equal(r->rec.text ? r->rec.text : "", m->text, r->rec.text_len);
 }
 
 static void compare_search(struct fix *f, struct slice *sl, uint32_t live)
@@ -343,7 +356,7 @@ void fix_compare(struct fix *f)
 		}
 		slice_rec_release(&r);
 	}
-	assert_int_equal(slice_scan_open(sl, SLICE_META | SLICE_VEC, &sc), 0);
+	assert_int_equal(slice_scan_open(sl, SLICE_META | SLICE_TEXT | SLICE_VEC, &sc), 0);
 	while ((rc = slice_scan_next(sc, after, &p, NULL)) == 0) {
 		uint32_t i;
 		char id[VX_ID_MAX];

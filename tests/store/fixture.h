@@ -22,8 +22,10 @@ struct logged {
 struct model_rec {
 	bool exists;
 	uint64_t version;
+	uint64_t mtime_ns; /* of fix_random_entry and fix_upsert */
 	float vec[DIM];
 	char meta[32];
+	char text[40]; /* "": none */
 };
 
 struct fix {

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../rot/rot.h"
 #include "fakedisk.h"
 #include "model.h"
 #include "base/hash.h"
@@ -217,7 +218,7 @@ static void truncation_leaves_the_whole_flushes(void **state)
 /* --- damage -------------------------------------------------------------------------- */
 static bool worth_a_flip(const struct history *h, uint32_t seq, size_t off, unsigned rows)
 {
-	if (off < WAL_HDR_FIXED + rows * WAL_ROW || off % 211 == 0)
+	if (rot_all() || off < WAL_HDR_FIXED + rows * WAL_ROW || off % 211 == 0)
 		return true;
 	for (unsigned i = 1; i <= h->n; i++) {
 		if (h->seq[i] == seq && off >= h->start[i] && off < h->end[i] + 16)
@@ -233,7 +234,7 @@ static void flipped_bytes_are_noticed(void **state)
 	(void)state;
 	struct history h;
 	char path[64];
-	unsigned refused = 0, lost_last = 0;
+	unsigned flips = 0, refused = 0, lost_last = 0;
 
 	history_init(&h, 3, 2, seed0 + 1);
 	struct disk *before = must_disk(fakedisk_clone(h.d));
@@ -243,8 +244,9 @@ static void flipped_bytes_are_noticed(void **state)
 		uint8_t *p = fakedisk_bytes(h.d, path, &size);
 		assert_non_null(p);
 		for (size_t off = 0; off < size; off++) {
-			if (!worth_a_flip(&h, seq, off, MODEL_GROUPS + 1))
+			if (!worth_a_flip(&h, seq, off, MODEL_GROUPS + 1) || !rot_mine(off))
 				continue;
+			flips++;
 			uint8_t bit = (uint8_t)(1u << (off * 7 + seq) % 8);
 			p[off] ^= bit;
 			int got = recovered_flush(&h);
@@ -262,8 +264,11 @@ static void flipped_bytes_are_noticed(void **state)
 		}
 		assert_true(fakedisk_same(before, h.d));
 	}
-	assert_true(refused > 1000);
-	assert_true(lost_last > (h.end[h.n] - h.start[h.n]) / 2);
+	print_message("log: %u flips, %u refused, %u in the last flush of all took it away, the "
+		      "rest without effect\n",
+		flips, refused, lost_last);
+	assert_true(getenv("ROT_PART") || refused > 1000);
+	assert_true(getenv("ROT_PART") || lost_last > (h.end[h.n] - h.start[h.n]) / 2);
 	assert_int_equal(recovered_flush(&h), h.n);
 	fakedisk_free(before);
 	history_release(&h);
@@ -758,5 +763,6 @@ int main(void)
 		cmocka_unit_test(short_writes_are_never_acknowledged),
 	};
 
+	cmocka_set_test_filter(getenv("ROT_TEST"));
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -1,0 +1,70 @@
+#!/bin/sh
+# plants.sh - shows that the tests that flip bytes notice: plants bugs in what verifies, one by one.
+#
+#	plants.sh OUT "COMPILER FLAGS" "LINKER FLAGS" LIB TESTS-DIR PATCH...
+#
+# Each patch takes one check away from one source, and names the test that must fail then.  It is applied to a
+# copy; one that does not apply or compile is a failure: the source has changed, and the bug must be planted anew.
+# The mutated object is linked before the library, whose own is then not taken.  Every byte is flipped until
+# something is found; a test that hangs has found nothing.
+set -eu
+out=$1 cc=$2 ld=$3 lib=$4 tests=$5
+shift 5
+rc=0 n=0 found=0
+export SEED="${SEED:-1}" ROT_ALL=1
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then
+	export TMPDIR=/dev/shm
+fi
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/vecfs-plants.XXXXXX")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+trap 'exit 1' INT TERM
+
+# What the tests of a module share.
+common()
+{
+	case $1 in
+	store) echo "$tests/store/fixture.o" ;;
+	wal) echo "$tests/wal/fakedisk.o $tests/wal/model.o $tests/wal/oom.o" ;;
+	cluster) echo "$tests/cluster/dbtest.o $tests/wal/oom.o" ;;
+	esac
+}
+
+for p; do
+	name=$(basename "$p" .patch)
+	dir=$out/$name
+	n=$((n + 1))
+	src=$(sed -n 's|^+++ b/||p' "$p")
+	test=$(sed -n 's|^Found by \([^ ]*\) .*|\1|p' "$p")
+	pattern=$(sed -n 's|^Found by [^ ]* \(.*\)|\1|p' "$p")
+	rm -rf "$dir"
+	mkdir -p "$dir/$(dirname "$src")"
+	cp "$src" "$dir/$src"
+	if ! patch -s -p1 --fuzz=0 -d "$dir" <"$p" >"$dir/log" 2>&1; then
+		echo "$name: the patch does not apply to $src any more:"
+		cat "$dir/log"
+		rc=1
+		continue
+	fi
+	# shellcheck disable=SC2046,SC2086 # lists of words
+	if ! $cc -w -c -o "$dir/mutant.o" "$dir/$src" 2>"$dir/log" ||
+		! $ld -o "$dir/test" "$dir/mutant.o" "$tests/$test.o" $(common "${test%%/*}") "$lib" -lcmocka $LIBS \
+			2>>"$dir/log"; then
+		echo "$name: does not build:"
+		cat "$dir/log"
+		rc=1
+		continue
+	fi
+	status=0
+	ROT_TEST=$pattern timeout 900 "$dir/test" >"$dir/log" 2>&1 || status=$?
+	if [ "$status" -eq 0 ] || [ "$status" -eq 124 ] || ! grep -q 'RUN' "$dir/log"; then
+		echo "$name: NOT found by $test $pattern"
+		rc=1
+	else
+		found=$((found + 1))
+		echo "$name: found: $(sed -n 's/^\[  ERROR   \] --- //p' "$dir/log" | head -n 1)"
+	fi
+	rm -rf "${TMPDIR:?}"/*
+done
+echo "plants: $n; found: $found"
+exit $rc
