@@ -67,7 +67,8 @@ static inline uint64_t sum_of(const void *p, size_t n, uint64_t seed)
 	return hash_xxh3(n ? p : "", n, seed + n);
 }
 
-static inline int batch_take(struct batch *b, const char *id, size_t n, uint64_t sum, struct vx_err *err)
+static inline int batch_take(
+	struct batch *b, const char *id, size_t n, uint64_t sum, struct vx_err *err)
 {
 	must(b->n < STUB_FULL);
 	int rc = id ? vx_id_check(id, n, err) : 0;

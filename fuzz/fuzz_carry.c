@@ -137,7 +137,8 @@ static void step(uint8_t op, uint8_t arg, uint64_t unique)
 
 	switch (op % 6) {
 	case 0: {
-		struct carry_file in = {.unique = unique, .ino = 1000 + arg % FILES, .flags = arg % FILES};
+		struct carry_file in = {
+			.unique = unique, .ino = 1000 + arg % FILES, .flags = arg % FILES};
 		if (f->id)
 			carry_file_free(c, f->id);
 		must(carry_file_new(c, &in, fill(op, len), len, &f->id) == 0);
@@ -155,7 +156,8 @@ static void step(uint8_t op, uint8_t arg, uint64_t unique)
 		f->id = 0;
 		break;
 	case 3: {
-		struct carry_node cn = {.ino = unique, .size = len, .content = CARRY_NONE, .name = "n"};
+		struct carry_node cn = {
+			.ino = unique, .size = len, .content = CARRY_NONE, .name = "n"};
 		if (!n->ino)
 			n->slot = carry_node_take(c);
 		must(n->slot != CARRY_NONE);
@@ -206,7 +208,8 @@ static void damage(const uint8_t *p, size_t n)
 
 	must(fd >= 0);
 	for (; n >= 4; p += 4, n -= 4) {
-		uint64_t at = base[p[0] & 3] + (uint64_t)(p[0] >> 2) * 64 + (p[1] | (p[2] & 7u) << 8);
+		uint64_t at = base[p[0] & 3] + (uint64_t)(p[0] >> 2) * 64 +
+			      (p[1] | (p[2] & 7u) << 8);
 		must(pwrite(fd, p + 3, 1, (off_t)at) == 1);
 	}
 	carry_free(c);

@@ -70,7 +70,7 @@ static void command_line(char *p, size_t n)
 {
 	struct options *o = options_new();
 	struct vx_err err = VX_ERR_INIT;
-	char *argv[66] = {(char *)(uintptr_t)"vecfsd"};
+	char *argv[66] = {(char *)(uintptr_t) "vecfsd"};
 	const char *args[2] = {NULL, NULL};
 	int argc = 1, n_args = -1;
 	bool stop;
@@ -89,7 +89,8 @@ static void command_line(char *p, size_t n)
 	if (rc)
 		must(err.code == rc && err.msg[0]);
 	else if (!stop)
-		must(n_args >= 0 && n_args <= 2 && (n_args < 1 || args[0]) && (n_args < 2 || args[1]));
+		must(n_args >= 0 && n_args <= 2 && (n_args < 1 || args[0]) &&
+			(n_args < 2 || args[1]));
 	check_all(o);
 	if (rc == 0 && !stop && len < n)
 		from_file(o, p + len + 1, n - len - 1);

@@ -43,8 +43,8 @@ void flight_release(struct flight *f)
 	(void)f;
 }
 
-void flight_names(struct flight *f, uint64_t origin, uint64_t unique, uint64_t next,
-	struct carry_progress *p)
+void flight_names(
+	struct flight *f, uint64_t origin, uint64_t unique, uint64_t next, struct carry_progress *p)
 {
 	f->origin = origin;
 	f->unique = unique;
@@ -54,7 +54,7 @@ void flight_names(struct flight *f, uint64_t origin, uint64_t unique, uint64_t n
 
 int flight_submit(struct flight *f, struct batch **b, struct vx_err *err)
 {
-	uint64_t number = f->next++, sum = sum_of((*b)->sums, (*b)->n * sizeof (*b)->sums[0], 7);
+	uint64_t number = f->next++, sum = sum_of((*b)->sums, (*b)->n * sizeof(*b)->sums[0], 7);
 	struct batch_result res;
 
 	if (number < batch_sums.len / 8) { /* it landed before the worker died */
@@ -178,7 +178,8 @@ static struct ingest *take_over(struct ingest *in, const uint8_t *p, size_t done
 	return next;
 }
 
-static void run(const uint8_t *steps, size_t n_steps, const uint8_t *p, size_t n, struct outcome *ret)
+static void run(
+	const uint8_t *steps, size_t n_steps, const uint8_t *p, size_t n, struct outcome *ret)
 {
 	struct vx_err err = VX_ERR_INIT;
 	struct ingest *in;
