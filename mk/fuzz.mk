@@ -1,7 +1,7 @@
 # mk/fuzz.mk: libFuzzer with ASan and UBSan, clang's (VARIANT=fuzz).
 #
 # fuzz-long gives every target FUZZ_RUNS executions, JOBS targets at a time, and stops one early only where
-# FUZZ_SECONDS says so (0: never); then it prints executions and rate of each. 
+# FUZZ_SECONDS says so (0: never); then it prints executions and rate of each.
 #
 # New inputs go to $(OUT)/corpus, never into the tree; a crash goes to $(OUT)/crash, and from there,
 # by hand, with a fix, to tests/data/fuzz/NAME, where every later run tries it again.
