@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size > 65536)
 		return 0;
 	/* An exact copy, so that a byte too far is seen. */
-	char *copy = malloc(size ? size : 1);
+	char *copy = calloc(1, size ? size : 1);
 	must(copy != NULL);
 	if (size)
 		memcpy(copy, data, size);
