@@ -53,6 +53,11 @@ BENCH_METRIC ?= l2
 bench-front: all $(BIN)/bench-front ## ingest, memory and questions through the daemon
 	$(Q)VECFS_BIN=$(abspath $(BIN)) bench/front.sh $(BENCH_BASE) $(BENCH_QUERY) $(BENCH_METRIC)
 
+# make bench-restart [BENCH_RESTART=FILE.bvecs]: from exec to the first right answer, after each kind of end.
+.PHONY: bench-restart
+bench-restart: all ## start to first answer after a clean stop, kill -9, new records; checkpoint loading
+	$(Q)VECFS_BIN=$(abspath $(BIN)) bench/restart.sh $(BENCH_RESTART)
+
 # make bench-wal BENCH_WAL_DIR=DIR: a durable append, io_uring and pwrite turn by turn.
 $(BIN)/bench-wal: $(OUT)/bench/wal_append.o $(OUT)/libvecfs.a
 	$(call say,LD,$@)

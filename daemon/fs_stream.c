@@ -55,15 +55,25 @@ static int commit(struct stream_handle *sh, struct vx_err *err)
 	return batch_count(sh->batch) ? batch_commit(sh->batch, &res, err) : 0;
 }
 
-/* Keeps the start of a line for the next write. */
-static int keep_tail(struct stream_handle *sh, const char *p, size_t n, struct vx_err *err)
+/* However a line comes, in one write or in many, it is refused for its length before anything else. */
+static int check_length(struct stream_handle *sh, size_t n, struct vx_err *err)
 {
 	uint64_t max = sh->h.loc.kind == K_DELETE ? VX_ID_MAX + 1 : vec_record_max(sh->h.c);
 
-	if (sh->tail.len + n > max) {
+	if (n <= max)
+		return 0;
+	return vx_err_set(err, sh->h.loc.kind == K_DELETE ? -ENAMETOOLONG : -EMSGSIZE,
+		"a line has at most %llu bytes", (unsigned long long)max);
+}
+
+/* Keeps the start of a line for the next write. */
+static int keep_tail(struct stream_handle *sh, const char *p, size_t n, struct vx_err *err)
+{
+	int rc = check_length(sh, sh->tail.len + n, err);
+
+	if (rc) {
 		sh->tail.len = 0;
-		return vx_err_set(err, sh->h.loc.kind == K_DELETE ? -ENAMETOOLONG : -EMSGSIZE,
-			"a line has at most %llu bytes", (unsigned long long)max);
+		return rc;
 	}
 	return buf_append(&sh->tail, p, n);
 }
@@ -84,6 +94,8 @@ static int stream_write(struct handle *h, fuse_req_t req, const char *p, size_t 
 		size_t len = nl ? (size_t)(nl - (p + at)) : n - at;
 		if (!nl || sh->tail.len)
 			rc = keep_tail(sh, p + at, len, err);
+		else
+			rc = check_length(sh, len, err);
 		if (rc || !nl)
 			break;
 		rc = sh->tail.len ? take_line(sh, (const char *)sh->tail.data, sh->tail.len, err)

@@ -4,7 +4,8 @@
 # scripts/run-tests.sh, whose results lie in $(OUT)/log and are summed by 'make check'.
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-FUZZ_SECONDS ?= 60
+FUZZ_RUNS ?= 1000000
+FUZZ_SECONDS ?= 0
 CRASH_CYCLES ?= 500
 KILLS ?= 1000
 
@@ -99,8 +100,8 @@ check-supervise-plants: all ## bugs planted in what survives a death are found
 		OBJS='$(DAEMON_OBJS)' LIBS='$(LIB) $(DAEMON_LIBS) $(ALL_LIBS)' \
 		tests/supervise/plants.sh $(OUT)/daemon
 
-fuzz: ## every fuzzer for FUZZ_SECONDS (60)
-	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-long FUZZ_SECONDS=$(FUZZ_SECONDS)
+fuzz: ## every fuzzer, FUZZ_RUNS executions (1000000) each, at most FUZZ_SECONDS (0: no limit)
+	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-long
 fuzz-short: ## every fuzzer for a few seconds, over its corpus and the kept crashes
 	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-quick
 

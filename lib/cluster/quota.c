@@ -273,9 +273,10 @@ bool quota_parse(const char *text, uint64_t *ret)
 		*ret = 0;
 		return true;
 	}
-	const char *u = *end ? strchr(units, *end & ~0x20) : NULL;
+	/* A blank without its bit is the NUL that ends 'units'. */
+	const char *u = *end && *end != ' ' ? strchr(units, *end & ~0x20) : NULL;
 	unsigned shift = u ? 10 * (unsigned)(u - units + 1) : 0;
-	if (errno || (*end && (!u || end[1])) || (shift && v >> (63 - shift)))
+	if (errno || (*end && (!u || end[1])) || v >> (63 - shift))
 		return false;
 	*ret = v << shift;
 	return true;

@@ -205,5 +205,7 @@ int codec_reader_load(struct codec_reader *r, struct bytes_reader *rd)
 	if (rd->bad || n > rd->left || r->row_dim > VX_DIM_MAX)
 		return -EUCLEAN;
 	r->pending.len = 0;
-	return n ? buf_append(&r->pending, rd_bytes(rd, (size_t)n), (size_t)n) : 0;
+	/* A reader that knows the dimension does not look at it again: room for a row is made now. */
+	int rc = r->row_dim ? arena_vec_reserve(r->arena, r->row_dim) : 0;
+	return rc || n == 0 ? rc : buf_append(&r->pending, rd_bytes(rd, (size_t)n), (size_t)n);
 }

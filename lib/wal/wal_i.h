@@ -108,7 +108,7 @@ struct wal {
 	int build_fd; /* a spare under way; -1 */
 	uint32_t build_id;
 	uint64_t build_off;
-	uint8_t *zeros; /* WAL_SPARE_PIECE */
+	uint8_t *zeros; /* WAL_SPARE_PIECE, or a segment where that is shorter */
 	void *ring;
 	/* Any thread reads (relaxed: each is a number by itself). */
 	atomic_bool broken;

@@ -58,10 +58,11 @@ static int build_begin(struct wal *w)
 	char path[WAL_PATH_MAX];
 
 	if (!w->zeros) {
-		w->zeros = aligned_alloc(WAL_BLOCK, WAL_SPARE_PIECE);
+		size_t n = (size_t)VX_MIN(w->segment_size, (uint64_t)WAL_SPARE_PIECE);
+		w->zeros = aligned_alloc(WAL_BLOCK, VX_ALIGN_UP(n, WAL_BLOCK));
 		if (!w->zeros)
 			return -ENOMEM;
-		memset(w->zeros, 0, WAL_SPARE_PIECE);
+		memset(w->zeros, 0, n);
 	}
 	w->build_id = w->next_spare++;
 	int rc = wal_path(w, path, "tmp", w->build_id);

@@ -151,8 +151,8 @@ static void nonsense_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	struct coll *c = dt_create(f->db, "docs", DIM, VX_L2, 1);
-	static const char *const bad[] = {
-		"x", "-1", "5X", "1MM", "1.5G", "99999999999999999999", "M"};
+	static const char *const bad[] = {"x", "-1", "5X", "1MM", "1.5G", "5 ",
+		"9223372036854775808", "99999999999999999999", "M"};
 	static const char *const good[] = {"0", "4096", "10k", "10K", "5M", "2g", "1T", ""};
 	struct vx_err err = VX_ERR_INIT;
 

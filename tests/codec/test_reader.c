@@ -18,6 +18,7 @@ struct trace {
 	struct buf b;
 	int stop_at; /* 0: never */
 	int seen;
+	bool hands_over; /* each piece goes to a reader of its own */
 	const char *ids[4];
 };
 
@@ -50,6 +51,25 @@ static const char *row_id(void *ctx, uint64_t row, size_t *ret_len)
 	return t->ids[row];
 }
 
+/* A new reader that knows what this one did. */
+static struct codec_reader *handed_over(
+	struct codec_reader *r, enum codec_format f, const struct codec_opts *o, struct trace *t)
+{
+	struct bytes_reader rd = {0};
+	struct buf state = BUF_INIT;
+	struct codec_reader *next;
+
+	assert_int_equal(codec_reader_save(r, &state), 0);
+	codec_reader_free(r);
+	assert_int_equal(codec_reader_new(f, o, on_record, t, &next), 0);
+	rd.p = state.data;
+	rd.left = state.len;
+	assert_int_equal(codec_reader_load(next, &rd), 0);
+	assert_int_equal(rd.left, 0);
+	buf_release(&state);
+	return next;
+}
+
 /* Feeds 'n' bytes in pieces of 'piece'; the outcome is appended to the trace. */
 static int read_all(enum codec_format f, const struct codec_opts *o, const void *p, size_t n,
 	size_t piece, struct trace *t)
@@ -66,6 +86,8 @@ static int read_all(enum codec_format f, const struct codec_opts *o, const void 
 		memcpy(copy, (const uint8_t *)p + i, k);
 		rc = codec_feed(r, copy, k, &err);
 		free(copy);
+		if (!rc && t->hands_over)
+			r = handed_over(r, f, o, t);
 	}
 	if (!rc)
 		rc = codec_finish(r, &err);
@@ -76,15 +98,17 @@ static int read_all(enum codec_format f, const struct codec_opts *o, const void 
 	return rc;
 }
 
-/* Reading gives 'want', however the input is cut. */
+/* Reading gives 'want', however the input is cut, and by whomever the pieces are read. */
 static void check(
 	enum codec_format f, const struct codec_opts *o, const void *p, size_t n, const char *want)
 {
-	for (size_t piece = 1; piece <= n + 1; piece = piece < 20 ? piece + 1 : piece * 2) {
-		struct trace t = {.b = BUF_INIT};
+	for (size_t i = 2; i / 2 <= n + 1; i = i < 40 ? i + 1 : i * 2) {
+		struct trace t = {.b = BUF_INIT, .hands_over = i & 1};
+		size_t piece = i / 2;
 		read_all(f, o, p, n, piece, &t);
 		if (strcmp((char *)t.b.data, want) != 0)
-			fail_msg("pieces of %zu:\n%swanted:\n%s", piece, (char *)t.b.data, want);
+			fail_msg("pieces of %zu%s:\n%swanted:\n%s", piece,
+				t.hands_over ? ", handed over" : "", (char *)t.b.data, want);
 		buf_release(&t.b);
 	}
 }
