@@ -4,6 +4,9 @@
  * several under way (lib/client), so parsing, the socket and the commits overlap.  Status 0 says
  * that every record was committed.
  *
+ * With --atomic the batches of all FILEs are hidden parts of one transaction, which is committed at the end or
+ * dropped; nothing below cares but put_all.
+ *
  * A record can be refused in two places: here, when it cannot be parsed, or by the daemon, when it
  * does not fit the collection.  Both are reported as FILE:LINE: reason and counted alike; both
  * reach the daemon's error log.
@@ -18,9 +21,9 @@
 #include "base/timeslice.h"
 #include "cli_client.h"
 
-static const char *format, *on_error = "skip", *rejects_path, *id_prefix, *metric = "";
+static const char *format, *on_error, *rejects_path, *id_prefix, *metric = "";
 static uint32_t batch_rows, window;
-static bool insert, receipt, create = true;
+static bool atomic, insert, receipt, create = true;
 
 static const struct cli_opt opts[] = {
 	{"format", 'F', CLI_STR, &format, "FORMAT", 0, 0,
@@ -28,10 +31,13 @@ static const struct cli_opt opts[] = {
 	{"batch", 'b', CLI_U32, &batch_rows, "N", 1, 1000000,
 		"records per batch (default: what makes 768 KiB)"},
 	{"window", 0, CLI_U32, &window, "N", 1, 16, "batches under way (default 4)"},
+	{"atomic", 0, CLI_FLAG, &atomic, NULL, 0, 0,
+		"commit the records of all FILEs at once, or none"},
 	{"insert", 0, CLI_FLAG, &insert, NULL, 0, 0, "refuse records whose id exists"},
 	{"on-error", 0, CLI_STR, &on_error, "skip|abort", 0, 0,
-		"a bad record: skip it and go on (default), or stop"},
-	{"receipt", 0, CLI_FLAG, &receipt, NULL, 0, 0, "print one JSON line per FILE"},
+		"a bad record: skip it and go on (default), or stop (with --atomic)"},
+	{"receipt", 0, CLI_FLAG, &receipt, NULL, 0, 0,
+		"print one JSON line per FILE, or per transaction"},
 	{"rejects", 0, CLI_STR, &rejects_path, "FILE", 0, 0, "write the refused records to FILE"},
 	{"id-prefix", 0, CLI_STR, &id_prefix, "TEXT", 0, 0,
 		"put TEXT before the row numbers of fvecs, bvecs, fbin, npy"},
@@ -221,10 +227,40 @@ static void print_receipt(struct put *p, const struct client_put_sum *before, ui
 	buf_release(&b);
 }
 
+/* Of all FILEs in one transaction.  What an id's record was before is not known where the answer was lost. */
+static void print_txn_receipt(
+	struct put *p, char **files, int n, uint64_t txn, uint64_t start_ns)
+{
+	const struct client_put_sum *s = client_put_sum(p->stream);
+	struct buf b = BUF_INIT;
+	int rc = 0;
+
+	for (int i = 0; i < n && rc == 0; i++) {
+		rc = buf_append(&b, ",", i > 0);
+		if (rc == 0)
+			rc = codec_print_string(&b, files[i], strlen(files[i]));
+	}
+	if (rc == 0) {
+		cli_outf("{\"files\":[%.*s],\"transaction\":\"%016" PRIx64
+			 "\",\"accepted\":%" PRIu64,
+			(int)b.len, (const char *)b.data, txn, s->rows - s->refused);
+		if (!s->asked)
+			cli_outf(",\"inserted\":%" PRIu64 ",\"updated\":%" PRIu64
+				 ",\"duplicates\":%" PRIu64 ",\"index\":%" PRIu64,
+				s->inserted, s->updated, s->duplicates, s->index);
+		cli_outf(",\"rejected\":%" PRIu64 ",\"xxh3\":\"%016" PRIx64
+			 "\",\"seconds\":%.3f}\n",
+			p->rejected_all, (uint64_t)XXH3_64bits_digest(p->hash),
+			(double)(clock_mono_ns() - start_ns) / 1e9);
+		cli_flush();
+	}
+	buf_release(&b);
+}
+
 /* The error of a FILE as an exit code, with its message. */
 static int file_failed(struct put *p, int rc)
 {
-	if (rc == -ECANCELED)
+	if (rc == -ECANCELED && p->stop)
 		return CLI_BAD_DATA; /* --on-error abort: the record was reported */
 	if (p->ids_failed) {
 		client_put_reject(
@@ -251,7 +287,7 @@ static int put_file(struct put *p, const char *file)
 			"%s: %s", strcmp(file, "-") == 0 ? "stdin" : file, vx_err_msg(&p->err, rc));
 		return CLI_BAD_DATA;
 	}
-	if (p->hash)
+	if (p->hash && !atomic) /* else of all FILEs together */
 		XXH3_64bits_reset(p->hash);
 	rc = client_put_source(p->stream, strcmp(file, "-") == 0 ? "stdin" : file, &p->err);
 	if (rc == 0 && p->src.format != CODEC_NONE) {
@@ -263,7 +299,7 @@ static int put_file(struct put *p, const char *file)
 	p->bytes_before += p->src.done_bytes;
 	cli_source_close(&p->src);
 	int code = rc ? file_failed(p, rc) : CLI_DONE;
-	if (receipt) {
+	if (receipt && !atomic) {
 		/* A receipt speaks of what is committed. */
 		int flushed = client_put_flush(p->stream, &p->err);
 
@@ -316,9 +352,37 @@ static uint64_t size_of_all(char **files, int n)
 	return sum;
 }
 
+/* --atomic: the end of the transaction.  'code': of what went before. */
+static int decide(struct put *p, char **files, int n, int code, uint64_t start_ns)
+{
+	uint64_t txn = client_put_txn(p->stream);
+	bool failed = code != CLI_DONE;
+	int rc = client_put_flush(p->stream, &p->err); /* what the daemon refuses is known after it */
+
+	if (rc && !failed)
+		code = cli_fail_at(p->coll, rc, &p->err);
+	else if (p->stop && !failed)
+		code = CLI_BAD_DATA;
+	if (code == CLI_DONE) {
+		rc = client_put_commit(p->stream, &p->err);
+		if (rc)
+			code = cli_fail_at(p->coll, rc, &p->err);
+		if (rc == -ETIMEDOUT)
+			return code;
+	} else {
+		client_put_drop(p->stream);
+	}
+	if (code != CLI_DONE)
+		cli_error("%s: nothing was committed", p->coll);
+	else if (receipt)
+		print_txn_receipt(p, files, n, txn, start_ns);
+	return code;
+}
+
 static int put_all(struct put *p, char **files, int n)
 {
 	char *std_in[] = {(char *)(uintptr_t) "-"};
+	uint64_t start = clock_mono_ns();
 	int code = CLI_DONE;
 
 	if (n == 0) {
@@ -330,10 +394,12 @@ static int put_all(struct put *p, char **files, int n)
 	for (int i = 0; i < n; i++) {
 		code = cli_worse(code, put_file(p, files[i]));
 		/* One unreadable FILE does not keep the others out; a failed stream does. */
-		if (p->stop || (code != CLI_DONE && p->abort) || code == CLI_REFUSED ||
+		if (p->stop || (code != CLI_DONE && (p->abort || atomic)) || code == CLI_REFUSED ||
 			code == CLI_TRY_LATER)
 			break;
 	}
+	if (atomic)
+		return decide(p, files, n, code, start);
 	int rc = client_put_flush(p->stream, &p->err);
 	if (rc && code != CLI_REFUSED && code != CLI_TRY_LATER)
 		code = cli_worse(cli_fail_at(p->coll, rc, &p->err), code);
@@ -349,6 +415,10 @@ int main(int argc, char **argv)
 	const char *arg = cli_operand(argc, argv, first, "COLLECTION");
 
 	cli_check_format("-F", format);
+	if (atomic && insert)
+		cli_usage("--insert: whether an id exists shows after --atomic has committed");
+	if (!on_error)
+		on_error = atomic ? "abort" : "skip";
 	if (strcmp(on_error, "skip") != 0 && strcmp(on_error, "abort") != 0)
 		cli_usage("--on-error: '%s' is neither skip nor abort", on_error);
 	if (metric[0] && vx_metric_parse(metric, &m))
@@ -366,17 +436,20 @@ int main(int argc, char **argv)
 	}
 	if (receipt)
 		p.hash = XXH3_createState();
+	if (p.hash)
+		XXH3_64bits_reset(p.hash);
 	int code = prepare(&p);
 	if (code == CLI_DONE) {
 		struct client_put_opts o = {
 			.insert = insert,
+			.atomic = atomic,
 			.window = window,
 			.batch_rows = batch_rows,
 			.on_bad = on_refused,
 			.ctx = &p,
 		};
 		int rc = client_put_begin(p.c, p.coll, &o, &p.stream, &p.err);
-		code = rc ? cli_fail(rc, &p.err) : put_all(&p, argv + first + 1, argc - first - 1);
+		code = rc ? cli_fail_at(p.coll, rc, &p.err) : put_all(&p, argv + first + 1, argc - first - 1);
 	}
 	if (p.stream) {
 		const struct client_put_sum *s = client_put_sum(p.stream);

@@ -38,6 +38,7 @@ struct put_slot {
 	struct session *s;
 	struct put_slot *next; /* in 'free' or 'done' */
 	uint32_t id;
+	uint32_t hidden;	 /* records in it that are a part of the session's transaction */
 	struct batch_result sum; /* of the parts committed before this one */
 	int status;
 	struct batch_result res;
@@ -65,6 +66,10 @@ struct session {
 	struct coll_answer *answers;
 	int *rcs;
 	struct snap_in *receiving; /* a snapshot that is coming in; NULL: none */
+	struct txn *txn;	   /* what its puts are parts of; NULL: none is open */
+	uint32_t txn_cid;
+	uint64_t txn_rows; /* hidden in it so far */
+	int txn_rc;	   /* why it cannot be committed any more */
 	size_t n_queries_cap, n_answers_cap;
 
 	/* Between db's threads and the session's. */
@@ -77,11 +82,14 @@ struct session {
 int session_new(struct sock *sock, int fd, struct session **ret);
 void session_free(struct session *s);
 void session_run(struct session *s);
+/* Waits for the puts under way and answers them. */
+void session_drain(struct session *s);
 
 /* Answers.  The frame is queued; the session's loop flushes.  'where' NULL: no line in the error log. */
 void session_answer(struct session *s, uint8_t type, uint32_t id, const ProtobufCMessage *m);
 void session_error(
 	struct session *s, const char *where, uint32_t id, int rc, const struct vx_err *err);
+void session_write_message(const struct batch_result *res, Vecfs__WriteAnswer *ret);
 void session_write_answer(struct session *s, uint8_t type, uint32_t id,
 	const struct batch_result *res, Vecfs__RowError **errors, size_t n_errors);
 
@@ -93,6 +101,13 @@ int op_scan(struct session *s, const struct rpc_frame *f);
 int op_query(struct session *s, const struct rpc_frame *f);
 int op_admin(struct session *s, const struct rpc_frame *f);
 int op_snap(struct session *s, const struct rpc_frame *f);
+int op_txn(struct session *s, const struct rpc_frame *f);
+
+/* sock_txn.c: whether a put may be a part of the transaction that it names. */
+VX_MUST_CHECK
+int txn_admit(struct session *s, const Vecfs__PutRequest *m, struct coll *c, struct vx_err *err);
+/* What became of a part: 'rows' are hidden, or 'rc' says why they are not. */
+void txn_part_done(struct session *s, int rc, uint64_t rows);
 
 /* Unpacks the request into the arena; answers with an error and returns false otherwise. */
 bool op_unpack(struct session *s, const struct rpc_frame *f, const ProtobufCMessageDescriptor *d,

@@ -146,6 +146,34 @@ static void log_row(
 	}
 }
 
+/* Where the put is a part of a transaction, its batch becomes one. */
+static int hide(struct session *s, struct put *p, struct vx_err *err)
+{
+	if (!p->m->txn)
+		return 0;
+	int rc = txn_grow(s->txn, p->b, err);
+	if (rc == 0)
+		batch_hide(p->b, s->txn);
+	return rc;
+}
+
+/* Commits what was gathered, or hides it, and waits. */
+static int commit_now(struct session *s, struct put *p, struct vx_err *err)
+{
+	struct batch_result part = {0};
+	size_t rows = batch_count(p->b);
+
+	int rc = hide(s, p, err);
+	if (rc == 0)
+		rc = batch_commit(p->b, &part, err);
+	if (rc)
+		return rc;
+	add_result(&p->sum, &part);
+	if (p->m->txn)
+		txn_part_done(s, 0, rows);
+	return 0;
+}
+
 /* Gathers the rows into the batch; commits what would make it over-full. */
 static int put_rows(struct session *s, struct put *p, struct rpc_rows_view *v, const char *where,
 	struct vx_err *err)
@@ -169,12 +197,9 @@ static int put_rows(struct session *s, struct put *p, struct rpc_rows_view *v, c
 				return vx_err_set(err, -ENOMEM, "no memory for the errors");
 			p->errors[p->n_errors++] = e;
 		} else if (batch_full(p->b) && v->next < v->n) {
-			struct batch_result part = {0};
-
-			rc = batch_commit(p->b, &part, err);
+			rc = commit_now(s, p, err);
 			if (rc)
 				return rc;
-			add_result(&p->sum, &part);
 		}
 	}
 	return 0;
@@ -218,7 +243,9 @@ int op_put(struct session *s, const struct rpc_frame *f)
 	c = op_coll(s, f, p.m->collection);
 	if (!c)
 		return 0;
-	rc = batch_new(c, &p.b);
+	rc = p.m->txn ? txn_admit(s, p.m, c, &err) : 0;
+	if (rc == 0)
+		rc = batch_new(c, &p.b);
 	if (rc == 0)
 		rc = put_rows(s, &p, &v, where, &err);
 	if (rc == 0 && batch_count(p.b) && p.n_errors == 0 && s->free) {
@@ -227,7 +254,10 @@ int op_put(struct session *s, const struct rpc_frame *f)
 
 		slot->id = f->id;
 		slot->sum = p.sum;
-		rc = batch_submit(p.b, put_done, slot, &err);
+		slot->hidden = p.m->txn ? (uint32_t)batch_count(p.b) : 0;
+		rc = hide(s, &p, &err);
+		if (rc == 0)
+			rc = batch_submit(p.b, put_done, slot, &err);
 		if (rc == 0) {
 			s->free = rest;
 			s->in_flight++;
@@ -236,11 +266,10 @@ int op_put(struct session *s, const struct rpc_frame *f)
 		}
 	} else if (rc == 0 && batch_count(p.b)) {
 		/* With errors to report, which lie in this request's memory. */
-		struct batch_result part = {0};
-
-		rc = batch_commit(p.b, &part, &err);
-		add_result(&p.sum, &part);
+		rc = commit_now(s, &p, &err);
 	}
+	if (rc && p.m->txn)
+		txn_part_done(s, rc, 0);
 	if (rc)
 		session_error(s, where, f->id, rc, &err);
 	else

@@ -78,6 +78,7 @@ void session_free(struct session *s)
 	free(s->queries);
 	free(s->rcs);
 	snapshot_in_free(s->receiving);
+	txn_free(s->txn);
 	close(s->done_fd);
 	vx_mutex_release(&s->done_lock);
 	free(s);
@@ -124,19 +125,25 @@ void session_error(
 		(void)shutdown(s->conn.fd, SHUT_RDWR);
 }
 
+void session_write_message(const struct batch_result *res, Vecfs__WriteAnswer *ret)
+{
+	vecfs__write_answer__init(ret);
+	ret->inserted = res->inserted;
+	ret->updated = res->updated;
+	ret->deleted = res->deleted;
+	ret->missing = res->missing;
+	ret->conflicts = res->conflicts;
+	ret->duplicates = res->duplicates;
+	ret->shard = res->shard;
+	ret->index = res->index;
+}
+
 void session_write_answer(struct session *s, uint8_t type, uint32_t id,
 	const struct batch_result *res, Vecfs__RowError **errors, size_t n_errors)
 {
-	Vecfs__WriteAnswer m = VECFS__WRITE_ANSWER__INIT;
+	Vecfs__WriteAnswer m;
 
-	m.inserted = res->inserted;
-	m.updated = res->updated;
-	m.deleted = res->deleted;
-	m.missing = res->missing;
-	m.conflicts = res->conflicts;
-	m.duplicates = res->duplicates;
-	m.shard = res->shard;
-	m.index = res->index;
+	session_write_message(res, &m);
 	m.errors = errors;
 	m.n_errors = n_errors;
 	session_answer(s, type | RPC_ANSWER, id, &m.base);
@@ -147,6 +154,8 @@ static void answer_slot(struct session *s, struct put_slot *p)
 {
 	struct batch_result sum = p->sum;
 
+	if (p->hidden)
+		txn_part_done(s, p->status, p->hidden);
 	if (p->status) {
 		session_error(s, "put", p->id, p->status, NULL);
 		return;
@@ -192,6 +201,12 @@ static int collect(struct session *s, bool wait)
 		s->in_flight--;
 	}
 	return rpc_conn_flush(&s->conn);
+}
+
+void session_drain(struct session *s)
+{
+	while (s->in_flight)
+		(void)!collect(s, true);
 }
 
 /* The next request: 1, 0 at the end, or -errno.  Answers puts meanwhile. */
@@ -291,6 +306,8 @@ static int serve(struct session *s, const struct rpc_frame *f)
 		return op_admin(s, f);
 	case RPC_SNAP:
 		return op_snap(s, f);
+	case RPC_TXN:
+		return op_txn(s, f);
 	default:
 		/* A newer client: the connection itself is sound. */
 		vx_err_set(&err, -EOPNOTSUPP, "request type %u is not known here", f->type);
@@ -341,6 +358,5 @@ void session_run(struct session *s)
 		log_debug(
 			"socket", "%s (pid %d): %s", s->client, (int)s->pid, vx_err_msg(&err, rc));
 	}
-	while (s->in_flight)
-		(void)!collect(s, true);
+	session_drain(s);
 }

@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int queue_hello(struct client *c, const char *tool, struct vx_err *err)
+static int queue_hello(struct client *c, struct vx_err *err)
 {
 	Vecfs__Hello m = VECFS__HELLO__INIT;
 	char name[80];
 	char *features[] = {(char *)(uintptr_t) "source"};
 
-	snprintf(name, sizeof name, "%.50s %s", tool, VECFS_VERSION);
+	snprintf(name, sizeof name, "%.50s %s", c->tool, VECFS_VERSION);
 	m.protocol_min = m.protocol_max = RPC_PROTOCOL;
 	m.features = features;
 	m.n_features = VX_ARRAY_SIZE(features);
@@ -54,12 +54,14 @@ int client_open(
 	c->arena = rpc_arena_new();
 	c->conn.fd = -1;
 	c->next_id = 1;
-	int rc = c->arena ? rpc_unix_connect(place->socket, &fd) : -ENOMEM;
+	snprintf(c->tool, sizeof c->tool, "%s", tool);
+	c->socket = strdup(place->socket);
+	int rc = c->arena && c->socket ? rpc_unix_connect(place->socket, &fd) : -ENOMEM;
 	if (rc) {
 		not_there(place, rc, err);
 	} else {
 		rpc_conn_init(&c->conn, fd);
-		rc = queue_hello(c, tool, err);
+		rc = queue_hello(c, err);
 	}
 	if (rc) {
 		client_close(c);
@@ -75,7 +77,20 @@ void client_close(struct client *c)
 		return;
 	rpc_conn_release(&c->conn);
 	rpc_arena_free(c->arena);
+	free(c->socket);
 	free(c);
+}
+
+int client_reopen(struct client *c, struct vx_err *err)
+{
+	int fd, rc = rpc_unix_connect(c->socket, &fd);
+
+	if (rc)
+		return vx_err_set(err, rc, "no daemon answers at %s", c->socket);
+	rpc_conn_release(&c->conn);
+	rpc_conn_init(&c->conn, fd);
+	c->welcomed = false;
+	return queue_hello(c, err);
 }
 
 int client_queue(struct client *c, uint8_t type, const ProtobufCMessage *m, uint32_t *ret_id,

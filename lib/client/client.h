@@ -58,6 +58,7 @@ int client_describe(
 /* --- putting --------------------------------------------------------------------------- */
 struct client_put_opts {
 	bool insert;         /* refuse ids that exist */
+	bool atomic;         /* all is committed at once, by client_put_commit; not with 'insert' */
 	unsigned window;     /* batches under way; 0: 4 */
 	uint32_t batch_rows; /* 0: bounded by bytes alone */
 	size_t batch_bytes;  /* 0: 768 KiB */
@@ -73,10 +74,12 @@ struct client_put_sum {
 	uint64_t refused; /* by the daemon, one by one */
 	uint64_t rows;    /* in acknowledged batches */
 	uint64_t index;   /* highest log index of a commit */
+	bool asked;       /* atomic: committed, but the counts were lost with the connection */
 };
 
 struct client_put;
 
+/* With 'atomic' the collection has to be there. */
 VX_MUST_CHECK
 int client_put_begin(struct client *c, const char *coll, const struct client_put_opts *opts,
 	struct client_put **ret, struct vx_err *err);
@@ -91,9 +94,16 @@ int client_put_add(struct client_put *p, const struct vx_record *rec, struct vx_
  * source it was found in.  At most a hundred per batch are kept.  Line 0: what ended the source as a
  * whole, which is always kept. */
 void client_put_reject(struct client_put *p, uint64_t line, int rc, const char *reason);
-/* Sends what is left and waits: everything added is committed on 0. */
+/* Sends what is left and waits: everything added is committed on 0; with 'atomic' it is only there, hidden. */
 VX_MUST_CHECK
 int client_put_flush(struct client_put *p, struct vx_err *err);
+/* Commits what was added with 'atomic'.  0: all of it is in.  -ETIMEDOUT: it is not known whether it is, the
+ * connection was lost and no daemon could be asked; any other error: nothing is in.  Once per stream. */
+VX_MUST_CHECK
+int client_put_commit(struct client_put *p, struct vx_err *err);
+/* Gives up what was added with 'atomic'; its space is free again when this returns. */
+void client_put_drop(struct client_put *p);
+uint64_t client_put_txn(const struct client_put *p); /* 0: none is open */
 const struct client_put_sum *client_put_sum(const struct client_put *p);
 /* Frees; what was not flushed may or may not be in. */
 void client_put_end(struct client_put *p);

@@ -9,9 +9,13 @@ struct client {
 	struct rpc_arena *arena; /* of the last answer */
 	uint32_t next_id;
 	uint32_t hello_id;
+	char *socket, tool[64]; /* for another connection */
 	bool welcomed; /* the answer to hello came */
 };
 
+/* Another connection in the place of one that was lost, to the same daemon or to the one after it. */
+VX_MUST_CHECK
+int client_reopen(struct client *c, struct vx_err *err);
 /* Queues a request; its id. */
 VX_MUST_CHECK
 int client_queue(struct client *c, uint8_t type, const ProtobufCMessage *m, uint32_t *ret_id,

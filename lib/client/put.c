@@ -7,6 +7,10 @@
  *
  *	add -> the open slot -> send -> under way -> acknowledged -> free again
  *
+ * With 'atomic' the batches are hidden parts of a transaction, acknowledged when they are in the log, and one
+ * request at the end commits them.  When the connection is lost between that and its answer, another one asks
+ * how it ended.
+ *
  * The first failure of a whole batch is kept and returned by every later call; records of batches
  * that were acknowledged before stay in.
  */
@@ -48,14 +52,16 @@ struct client_put {
 	size_t n_rejects;
 	struct client_put_sum sum;
 	struct vx_err failed; /* code 0: none */
+	uint64_t txn;	      /* batches are hidden parts of it; 0: they count when they are acknowledged */
 };
+
+static int begin_txn(struct client_put *p, struct vx_err *err);
 
 int client_put_begin(struct client *c, const char *coll, const struct client_put_opts *opts,
 	struct client_put **ret, struct vx_err *err)
 {
 	struct client_put *p = calloc(1, sizeof *p);
 
-	(void)err;
 	if (!p)
 		return -ENOMEM;
 	p->c = c;
@@ -66,9 +72,13 @@ int client_put_begin(struct client *c, const char *coll, const struct client_put
 	p->opts.window = VX_MIN(p->opts.window, WINDOW_MAX);
 	if (!p->opts.batch_bytes)
 		p->opts.batch_bytes = BATCH_BYTES_DEFAULT;
-	if (!p->coll) {
+	int rc = p->coll ? 0 : -ENOMEM;
+	if (rc == 0 && opts->atomic)
+		rc = begin_txn(p, err);
+	if (rc) {
+		free(p->coll);
 		free(p);
-		return -ENOMEM;
+		return rc;
 	}
 	*ret = p;
 	return 0;
@@ -138,6 +148,15 @@ static bool record_of(const struct slot *s, uint32_t row, struct vx_record *ret)
 	return false;
 }
 
+static void add_answer(struct client_put *p, const Vecfs__WriteAnswer *a)
+{
+	p->sum.inserted += a->inserted;
+	p->sum.updated += a->updated;
+	p->sum.conflicts += a->conflicts;
+	p->sum.duplicates += a->duplicates;
+	p->sum.index = VX_MAX(p->sum.index, a->index);
+}
+
 static int acknowledge(
 	struct client_put *p, struct slot *s, const struct rpc_frame *f, struct vx_err *err)
 {
@@ -155,13 +174,10 @@ static int acknowledge(
 			p->opts.on_bad(p->opts.ctx, s->source, &rec,
 				rpc_errno_parse(a->errors[i]->code), a->errors[i]->reason);
 	}
-	p->sum.inserted += a->inserted;
-	p->sum.updated += a->updated;
-	p->sum.conflicts += a->conflicts;
-	p->sum.duplicates += a->duplicates;
+	if (!p->txn) /* else nothing of it is in yet */
+		add_answer(p, a);
 	p->sum.refused += a->n_errors;
 	p->sum.rows += s->rows.n;
-	p->sum.index = VX_MAX(p->sum.index, a->index);
 	slot_done(p, s);
 	return 0;
 }
@@ -216,6 +232,7 @@ static int send_batch(struct client_put *p, struct vx_err *err)
 	m.collection = p->coll;
 	m.rows = &rows;
 	m.insert = p->opts.insert;
+	m.txn = p->txn;
 	m.source = s->source ? s->source : (char *)(uintptr_t) "";
 	m.lines = (uint64_t *)(void *)s->lines.data;
 	m.n_lines = s->rows.n;
@@ -350,4 +367,102 @@ int client_put_flush(struct client_put *p, struct vx_err *err)
 	if (p->failed.code)
 		return vx_err_set(err, p->failed.code, "%s", p->failed.msg);
 	return rc;
+}
+
+/* --- transactions --------------------------------------------------------------------- */
+
+static int call_txn(struct client_put *p, Vecfs__TxnRequest__Op op, const Vecfs__TxnAnswer **ret,
+	struct vx_err *err)
+{
+	Vecfs__TxnRequest m = VECFS__TXN_REQUEST__INIT;
+
+	m.op = op;
+	m.collection = p->coll;
+	m.txn = p->txn;
+	return client_call(p->c, RPC_TXN, &m.base, &vecfs__txn_answer__descriptor, ret, err);
+}
+
+static int begin_txn(struct client_put *p, struct vx_err *err)
+{
+	const Vecfs__TxnAnswer *a;
+
+	int rc = call_txn(p, VECFS__TXN_REQUEST__OP__BEGIN, &a, err);
+	if (rc == -EOPNOTSUPP)
+		return vx_err_set(err, rc,
+			"this daemon is too old to commit several batches at once");
+	if (rc == 0 && a->txn == 0)
+		rc = vx_err_set(err, -EPROTO, "a transaction without an id");
+	if (rc == 0)
+		p->txn = a->txn;
+	return rc;
+}
+
+/* The answer to the commit did not come. */
+static int ask(struct client_put *p, struct vx_err *err)
+{
+	const Vecfs__TxnAnswer *a;
+	struct vx_err why = VX_ERR_INIT;
+
+	int rc = client_reopen(p->c, &why);
+	if (rc == 0)
+		rc = call_txn(p, VECFS__TXN_REQUEST__OP__ASK, &a, &why);
+	if (rc)
+		return vx_err_set(err, -ETIMEDOUT,
+			"the connection was lost during the commit and its outcome is not known "
+			"(%s); all of it is in, or nothing",
+			vx_err_msg(&why, rc));
+	if (!a->committed)
+		return vx_err_set(err, -ECONNRESET,
+			"the connection was lost before the commit was decided");
+	p->sum.asked = true;
+	return 0;
+}
+
+int client_put_commit(struct client_put *p, struct vx_err *err)
+{
+	Vecfs__TxnRequest m = VECFS__TXN_REQUEST__INIT;
+	const Vecfs__TxnAnswer *a;
+	struct rpc_frame f = {0};
+	uint32_t id = 0;
+
+	int rc = client_put_flush(p, err);
+	if (rc)
+		return rc;
+	m.op = VECFS__TXN_REQUEST__OP__COMMIT;
+	m.collection = p->coll;
+	m.txn = p->txn;
+	m.rows = p->sum.rows - p->sum.refused;
+	rc = client_queue(p->c, RPC_TXN, &m.base, &id, err);
+	if (rc)
+		return rc;
+	rc = client_flush(p->c, err);
+	if (rc == 0)
+		rc = client_receive_for(p->c, id, RPC_TXN, &f, err);
+	if (rc == 0)
+		rc = rpc_unpack(p->c->arena, &vecfs__txn_answer__descriptor, &f, &a, err);
+	bool refused = rc && f.type == RPC_ERROR && f.id == id && rc != -ETIMEDOUT;
+	if (rc && !refused)
+		rc = ask(p, err);
+	else if (rc == 0 && a->written)
+		add_answer(p, a->written);
+	p->txn = 0;
+	return rc;
+}
+
+void client_put_drop(struct client_put *p)
+{
+	const Vecfs__TxnAnswer *a;
+	struct vx_err why = VX_ERR_INIT;
+
+	/* A connection that does not work any more drops it by its end. */
+	if (p->txn) {
+		(void)!client_put_flush(p, &why);
+		(void)!call_txn(p, VECFS__TXN_REQUEST__OP__DROP, &a, &why);
+	}
+	p->txn = 0;
+}
+
+uint64_t client_put_txn(const struct client_put *p)
+{
+	return p->txn;
 }

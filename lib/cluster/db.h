@@ -196,12 +196,25 @@ int txn_plan(struct txn *t, const struct batch *b, struct vx_err *err);
 /* -EDQUOT, -ENOSPC. */
 VX_MUST_CHECK
 int txn_begin(struct txn *t, struct vx_err *err);
+/* For what arrives once and cannot be planned first: txn_stream in the place of txn_new, plan and begin, and
+ * txn_grow right before each batch is hidden.  -EFBIG, -EDQUOT, -ENOSPC; -ECANCELED: it took too long. */
+VX_MUST_CHECK
+int txn_stream(struct coll *c, struct txn **ret);
+VX_MUST_CHECK
+int txn_grow(struct txn *t, const struct batch *b, struct vx_err *err);
+/* Not 0, and no other transaction's. */
+uint64_t txn_id(const struct txn *t);
 /* The batch will be a hidden part; its result counts nothing.  't' must live until it is submitted. */
 void batch_hide(struct batch *b, struct txn *t);
 /* 0: durable and searchable.  -ECANCELED: it took too long, and nothing is there; -ETIMEDOUT: unknown, but
  * all or nothing; -ENOENT, -EUCLEAN as of a batch. */
 VX_MUST_CHECK
 int txn_commit(struct txn *t, struct batch_result *ret, struct vx_err *err);
+/* How the transaction of this id ended, for who lost the answer.  One that was not decided yet never will be: it
+ * is given up here.  One that is committed is so in all its shards afterwards.  -EINVAL: none of this
+ * collection.  Outcomes are known for some hours. */
+VX_MUST_CHECK
+int txn_ask(struct coll *c, uint64_t id, bool *ret_committed, struct vx_err *err);
 
 /* --- reading --------------------------------------------------------------------------- */
 #define COLL_META 1u

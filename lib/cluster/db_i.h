@@ -357,6 +357,9 @@ void quota_init(struct db *db);
 /* Before 'count' records of 'bytes' are proposed: -EDQUOT, with the limit that is reached. */
 VX_MUST_CHECK
 int quota_check(struct coll *c, size_t bytes, uint32_t count, struct vx_err *err);
+/* The same of records that are proposed later, if at all: they do not count as let in. */
+VX_MUST_CHECK
+int quota_look(struct coll *c, size_t bytes, uint32_t count, struct vx_err *err);
 /* Whether a compaction may take so much more memory: 0 or -ENOMEM. */
 VX_MUST_CHECK
 int quota_compaction(struct db *db, uint64_t memory);

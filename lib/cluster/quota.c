@@ -155,7 +155,7 @@ static int refuse(
 		(unsigned long long)max, (unsigned long long)used);
 }
 
-static int check_coll(struct coll *c, const struct want *w, struct vx_err *err)
+static int check_coll(struct coll *c, const struct want *w, bool keep, struct vx_err *err)
 {
 	uint64_t memory = atomic_load_explicit(&c->memory_max, memory_order_relaxed);
 	uint64_t quota = atomic_load_explicit(&c->quota_max, memory_order_relaxed);
@@ -181,7 +181,7 @@ static int check_coll(struct coll *c, const struct want *w, struct vx_err *err)
 	bool over_memory = memory && after.memory > memory,
 	     over_quota = quota && after.disk > quota;
 	uint64_t used_memory = c->used_memory, used_disk = c->used_disk;
-	if (!over_memory && !over_quota) {
+	if (keep && !over_memory && !over_quota) {
 		c->used_disk = after.disk;
 		c->used_memory = after.memory;
 	}
@@ -200,7 +200,7 @@ static uint64_t share_of(const struct db *db, unsigned percent)
 	return VX_MIN(share, all > 2 * SPARE_BYTES ? all - SPARE_BYTES : all / 2);
 }
 
-static int check_node(struct db *db, const struct want *w, struct vx_err *err)
+static int check_node(struct db *db, const struct want *w, bool keep, struct vx_err *err)
 {
 	uint64_t memory = atomic_load_explicit(&db->memory_max, memory_order_relaxed);
 	uint64_t quota = atomic_load_explicit(&db->quota_max, memory_order_relaxed);
@@ -224,7 +224,7 @@ static int check_node(struct db *db, const struct want *w, struct vx_err *err)
 	struct want after = {db->used_disk + w->disk, db->used_memory + w->memory};
 	bool over_memory = after.memory > memory, over_quota = quota && after.disk > quota;
 	uint64_t used_memory = db->used_memory, used_disk = db->used_disk;
-	if (!over_memory && !over_quota) {
+	if (keep && !over_memory && !over_quota) {
 		db->used_disk = after.disk;
 		db->used_memory = after.memory;
 	}
@@ -238,8 +238,16 @@ int quota_check(struct coll *c, size_t bytes, uint32_t count, struct vx_err *err
 {
 	const struct want w = want_of(c, bytes, count);
 
-	int rc = check_coll(c, &w, err);
-	return rc ? rc : check_node(c->db, &w, err);
+	int rc = check_coll(c, &w, true, err);
+	return rc ? rc : check_node(c->db, &w, true, err);
+}
+
+int quota_look(struct coll *c, size_t bytes, uint32_t count, struct vx_err *err)
+{
+	const struct want w = want_of(c, bytes, count);
+
+	int rc = check_coll(c, &w, false, err);
+	return rc ? rc : check_node(c->db, &w, false, err);
 }
 
 int quota_compaction(struct db *db, uint64_t memory)

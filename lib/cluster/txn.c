@@ -7,13 +7,17 @@
  *	4. commit   one entry in each other shard, all at once; each becomes visible there in one view.
  *	5. end	    the deciding shard need not remember who was to be told.
  *
+ * What arrives over a socket can be looked at once only: it is checked and counted batch by batch while it is
+ * hidden (txn_stream).  Then the deciding shard is known before any record is: the lowest of the collection, which
+ * may have no parts.
+ *
  * lib/store/txn.c has what each entry does.  Whoever dies on the way leaves parts, or shards that were not told; the
  * settler finds them: at the start, before anybody is served, and now and then.  Shards that were not told are
  * told.  Parts without an owner are dropped, but the deciding shard is asked first, by an ABORT that
  * the shard refuses if it has decided to commit; so there is one decision, whoever asks for it when.
  *
- * An owner is a transaction of this process.  The parts of an owner elsewhere are let alone until they are older than a
- * transaction may be; at a start all parts are without owner, since each group has one voter.
+ * An owner is a transaction of this process.  Parts of this process and of owners elsewhere are let alone until they
+ * are older than a transaction may be; at a start all parts are without owner, since each group has one voter.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +38,7 @@ struct txn {
 	uint64_t id; /* 0 while it is planned */
 	uint64_t origin, seq;
 	uint64_t bytes, max;
+	uint64_t began_ns;
 	uint32_t count, duplicates;
 	uint32_t low; /* the deciding shard */
 	uint32_t parts[SHARDS_MAX];
@@ -212,6 +217,16 @@ void txn_name(struct txn *t, uint64_t origin, uint64_t seq)
 	t->seq = seq;
 }
 
+static bool too_old(const struct txn *t)
+{
+	return t->id && clock_mono_ns() - t->began_ns > (uint64_t)TXN_LIFE_S * 1000000000u;
+}
+
+static int give_up(struct vx_err *err)
+{
+	return vx_err_set(err, -ECANCELED, "it took longer than %u seconds and was given up", TXN_LIFE_S);
+}
+
 int txn_plan(struct txn *t, const struct batch *b, struct vx_err *err)
 {
 	t->count += (uint32_t)batch_count(b);
@@ -219,11 +234,19 @@ int txn_plan(struct txn *t, const struct batch *b, struct vx_err *err)
 	t->low = VX_MIN(t->low, batch_low_shard(b));
 	if (t->max && t->bytes > t->max)
 		return vx_err_set(err, -EFBIG,
-			"a file that is committed as a whole may have %llu bytes (inbox.max); a "
-			"copy "
-			"streams in without such a limit",
+			"what is committed as a whole may have %llu bytes (inbox.max); what "
+			"streams in, by cp or a plain vec-put, has no such limit",
 			(unsigned long long)t->max);
 	return 0;
+}
+
+static void start_hiding(struct txn *t)
+{
+	random_bytes(&t->id, sizeof t->id);
+	t->id = (t->id & ID_MASK) | 1 | (uint64_t)t->low << TXN_SHARD_SHIFT;
+	t->began_ns = clock_mono_ns();
+	t->state = HIDING;
+	enter(t);
 }
 
 int txn_begin(struct txn *t, struct vx_err *err)
@@ -234,13 +257,37 @@ int txn_begin(struct txn *t, struct vx_err *err)
 	int rc = home_space_check(db, 2 * t->bytes, false, err);
 	if (rc == 0)
 		rc = quota_check(t->c, t->bytes, t->count, err);
+	if (rc == 0)
+		start_hiding(t);
+	return rc;
+}
+
+int txn_stream(struct coll *c, struct txn **ret)
+{
+	int rc = txn_new(c, ret);
+
 	if (rc)
 		return rc;
-	random_bytes(&t->id, sizeof t->id);
-	t->id = (t->id & ID_MASK) | 1 | (uint64_t)t->low << TXN_SHARD_SHIFT;
-	t->state = HIDING;
-	enter(t);
+	for (uint32_t i = 0; i < c->n_places; i++)
+		(*ret)->low = VX_MIN((*ret)->low, c->places[i].shard);
+	start_hiding(*ret);
 	return 0;
+}
+
+int txn_grow(struct txn *t, const struct batch *b, struct vx_err *err)
+{
+	if (too_old(t))
+		return give_up(err);
+	int rc = txn_plan(t, b, err);
+	/* The next part, and the records that all of them become. */
+	if (rc == 0)
+		rc = home_space_check(t->c->db, t->bytes + batch_bytes(b), false, err);
+	return rc ? rc : quota_look(t->c, t->bytes, t->count, err);
+}
+
+uint64_t txn_id(const struct txn *t)
+{
+	return t->id;
 }
 
 uint32_t txn_next_part(struct txn *t, uint32_t shard, uint64_t *ret_id)
@@ -284,8 +331,7 @@ static int refused(struct txn *t, int rc, struct vx_err *err)
 {
 	switch (rc) {
 	case -ECANCELED:
-		return vx_err_set(
-			err, rc, "it took longer than %u seconds and was given up", TXN_LIFE_S);
+		return give_up(err);
 	case -ETIMEDOUT:
 		return vx_err_set(err, rc, "it is not known whether the file was committed");
 	case -ENOENT:
@@ -309,6 +355,8 @@ int txn_commit(struct txn *t, struct batch_result *ret, struct vx_err *err)
 		*ret = sum;
 		return 0;
 	}
+	if (too_old(t))
+		return give_up(err);
 	step.parts = t->parts[t->low];
 	for (uint32_t s = t->low + 1; s < SHARDS_MAX; s++) {
 		if (t->parts[s])
@@ -332,6 +380,54 @@ int txn_commit(struct txn *t, struct batch_result *ret, struct vx_err *err)
 		return refused(t, rc, err);
 	sum.updated -= VX_MIN(sum.updated, sum.duplicates);
 	*ret = sum;
+	return 0;
+}
+
+/* --- asking for an outcome ------------------------------------------------------------------ */
+
+static bool has_place(const struct coll *c, uint32_t shard)
+{
+	for (uint32_t i = 0; i < c->n_places; i++)
+		if (c->places[i].shard == shard)
+			return true;
+	return false;
+}
+
+/* Who committed it may be about to tell the other shards, or gone; told twice they do it once. */
+static int tell_rest(struct coll *c, uint64_t id, uint32_t decider)
+{
+	struct buf list = BUF_INIT;
+	int rc = 0;
+	struct slice *sl = shard_slice_get(c->db->shards[decider], c->cid, &rc, NULL);
+
+	if (!sl)
+		return rc;
+	rc = slice_txns(sl, &list, NULL);
+	slice_put(sl);
+	const struct slice_txn *t = (const void *)list.data;
+	for (size_t i = 0; rc == 0 && i < list.len / sizeof *t; i++)
+		if (t[i].txn == id && t[i].committed)
+			rc = tell_others(c->db, c->cid, id, t[i].others, t[i].n_others, NULL);
+	buf_release(&list);
+	return rc;
+}
+
+int txn_ask(struct coll *c, uint64_t id, bool *ret_committed, struct vx_err *err)
+{
+	uint32_t decider = (uint32_t)(id >> TXN_SHARD_SHIFT);
+
+	if (id == 0 || !has_place(c, decider))
+		return vx_err_set(err, -EINVAL, "collection '%s' has no such transaction", c->name);
+	int rc = abort_in(c->db, c->cid, id, decider);
+	if (rc == 0 || rc == -ENOENT) {
+		*ret_committed = false;
+		return 0;
+	}
+	if (rc == -EALREADY)
+		rc = tell_rest(c, id, decider);
+	if (rc)
+		return vx_err_set(err, rc, "the outcome cannot be told: %s", strerror(-rc));
+	*ret_committed = true;
 	return 0;
 }
 
@@ -380,7 +476,8 @@ static void settle_slice(struct db *db, uint32_t shard, uint32_t cid, bool all)
 	slice_put(sl);
 	const struct slice_txn *t = (const void *)list.data;
 	for (size_t i = 0; rc == 0 && i < list.len / sizeof *t && !stopping(db); i++) {
-		if (is_ours(db, t[i].txn))
+		bool old = t[i].time_ns + life < clock_real_ns();
+		if (is_ours(db, t[i].txn) && (t[i].committed || !old))
 			continue;
 		if (t[i].committed) {
 			rc = tell_others(db, cid, t[i].txn, t[i].others, t[i].n_others, NULL);
@@ -389,7 +486,7 @@ static void settle_slice(struct db *db, uint32_t shard, uint32_t cid, bool all)
 					"slice c-%u: a file that was committed is in all its "
 					"shards",
 					cid);
-		} else if (all || t[i].time_ns + life < clock_real_ns()) {
+		} else if (all || old) {
 			settle_hidden(db, shard, cid, t[i].txn);
 		}
 	}

@@ -36,6 +36,7 @@ static const char *const type_names[] = {
 	[RPC_INDEX] = "index",
 	[RPC_RECALL] = "recall",
 	[RPC_SNAP] = "snapshot",
+	[RPC_TXN] = "transaction",
 };
 
 const char *rpc_type_name(uint8_t type)

@@ -4,5 +4,5 @@ TEST_COMMON_rpc += tests/rpc/rpctest.c
 ifneq ($(filter cluster,$(MODULES)),)
 TESTS += rpc/test_sock
 $(OUT)/tests/rpc/test_sock: $(addprefix $(OUT)/daemon/,sock.o sock_session.o sock_ops.o \
-	sock_query.o sock_admin.o sock_snap.o errlog.o spin.o)
+	sock_query.o sock_admin.o sock_snap.o sock_txn.o errlog.o spin.o)
 endif
