@@ -183,6 +183,67 @@ static void a_file_beyond_the_limit_is_efbig(void **state)
 	dt_rm(dir);
 }
 
+/* What is not planned grows batch by batch: the same limit, the same all or nothing, and in the lowest shard
+ * there may be nothing at all. */
+static void a_stream_is_nothing_or_all(void **state)
+{
+	(void)state;
+	struct vx_err err = VX_ERR_INIT;
+	struct flight f = {.left = 0};
+	struct batch_result res;
+	char *dir = dt_mkdir();
+	struct db *db = dt_open(dir, SHARDS);
+	struct coll *c = dt_create(db, "docs", DIM, VX_L2, SHARDS);
+	struct batch *b;
+	struct txn *t;
+	bool committed;
+
+	for (unsigned n = 1; n < 12; n++) { /* few records: some shards have none */
+		assert_ok(txn_stream(c, &t));
+		uint64_t id = txn_id(t);
+		for (unsigned k = 0; k < n; k++) {
+			assert_ok(batch_new(c, &b));
+			fill(b, n, 1000 * n + k, 1);
+			assert_ok(txn_grow(t, b, &err));
+			batch_hide(b, t);
+			atomic_fetch_add(&f.left, 1);
+			assert_ok(batch_submit(b, landed, &f, &err));
+		}
+		while (atomic_load(&f.left))
+			usleep(200);
+		assert_ok(atomic_load(&f.status));
+		uint64_t before = coll_count(c);
+		if (n % 2) {
+			assert_ok(txn_commit(t, &res, &err));
+			assert_int_equal(res.inserted, n);
+		}
+		assert_ok(txn_ask(c, id, &committed, &err));
+		assert_int_equal(committed, n % 2);
+		if (n % 2 == 0) { /* asked for, it is decided */
+			assert_int_equal(txn_commit(t, &res, &err), -ECANCELED);
+		}
+		txn_free(t);
+		assert_int_equal(coll_count(c), before + (n % 2 ? n : 0));
+	}
+	assert_ok(coll_config_set(c, "inbox.max", "8K", &err));
+	assert_ok(txn_stream(c, &t));
+	assert_ok(batch_new(c, &b));
+	fill(b, 1, 0, 20);
+	assert_ok(txn_grow(t, b, &err));
+	fill(b, 1, 20, 80);
+	assert_int_equal(txn_grow(t, b, &err), -EFBIG);
+	batch_free(b);
+	txn_free(t);
+	coll_put(c);
+	db_close(db);
+	db = dt_open(dir, SHARDS);
+	c = dt_coll(db, "docs");
+	assert_int_equal(coll_count(c), 1 + 3 + 5 + 7 + 9 + 11);
+	coll_put(c);
+	db_close(db);
+	dt_rm(dir);
+}
+
 /* --- kills ------------------------------------------------------------------------------------ */
 
 struct ledger {
@@ -318,6 +379,7 @@ int main(void)
 		cmocka_unit_test(a_whole_file_is_nothing_or_all),
 		cmocka_unit_test(a_commit_that_comes_again_is_not_applied),
 		cmocka_unit_test(a_file_beyond_the_limit_is_efbig),
+		cmocka_unit_test(a_stream_is_nothing_or_all),
 		cmocka_unit_test(killed_over_shards_it_is_nothing_or_all),
 		cmocka_unit_test(killed_in_one_shard_no_reader_sees_a_part),
 	};

@@ -292,7 +292,8 @@ static void sock_survives_damaged_payloads(void **state)
 }
 
 /* --- puts ------------------------------------------------------------------------------- */
-static void queue_put(struct rpc_conn *c, uint32_t id, const char *rec_id, float x)
+static void queue_part(
+	struct rpc_conn *c, uint32_t id, const char *rec_id, float x, uint64_t txn, bool insert)
 {
 	Vecfs__PutRequest put = VECFS__PUT_REQUEST__INIT;
 	struct rpc_rows r = {0};
@@ -304,8 +305,15 @@ static void queue_put(struct rpc_conn *c, uint32_t id, const char *rec_id, float
 	rpc_rows_message(&r, &rows);
 	put.collection = (char *)(uintptr_t) "docs";
 	put.rows = &rows;
+	put.txn = txn;
+	put.insert = insert;
 	assert_int_equal(rpc_conn_queue(c, RPC_PUT, id, &put.base), 0);
 	rpc_rows_release(&r);
+}
+
+static void queue_put(struct rpc_conn *c, uint32_t id, const char *rec_id, float x)
+{
+	queue_part(c, id, rec_id, x, 0, false);
 }
 
 /* Far more puts than may be under way, sent without reading: each is answered once, and of writes
@@ -362,6 +370,266 @@ static void sock_client_may_leave_with_puts_under_way(void **state)
 	hear(&c, &f);
 	assert_int_equal(f.type, RPC_PUT | RPC_ANSWER);
 	rpc_conn_release(&c);
+}
+
+/* --- transactions ---------------------------------------------------------------------------- */
+static void queue_txn(
+	struct rpc_conn *c, uint32_t id, Vecfs__TxnRequest__Op op, uint64_t txn, uint64_t rows)
+{
+	Vecfs__TxnRequest m = VECFS__TXN_REQUEST__INIT;
+
+	m.op = op;
+	m.collection = (char *)(uintptr_t) "docs";
+	m.txn = txn;
+	m.rows = rows;
+	assert_int_equal(rpc_conn_queue(c, RPC_TXN, id, &m.base), 0);
+}
+
+#define OP(x) VECFS__TXN_REQUEST__OP__##x
+
+/* The answer to a request about a transaction, which must come next. */
+static uint64_t hear_txn(struct rpc_conn *c, uint32_t id, bool committed, uint32_t inserted)
+{
+	struct rpc_frame f;
+
+	hear(c, &f);
+	assert_int_equal(f.type, RPC_TXN | RPC_ANSWER);
+	assert_int_equal(f.id, id);
+	Vecfs__TxnAnswer *a = vecfs__txn_answer__unpack(NULL, f.len, f.payload);
+	assert_non_null(a);
+	uint64_t txn = a->txn;
+	assert_int_equal(a->committed, committed);
+	if (a->written)
+		assert_int_equal(a->written->inserted, inserted);
+	vecfs__txn_answer__free_unpacked(a, NULL);
+	return txn;
+}
+
+static uint64_t begin_txn(struct rpc_conn *c)
+{
+	queue_txn(c, 2, OP(BEGIN), 0, 0);
+	assert_int_equal(rpc_conn_flush(c), 0);
+	uint64_t txn = hear_txn(c, 2, false, 0);
+	assert_true(txn != 0);
+	return txn;
+}
+
+static void queue_parts(struct rpc_conn *c, uint64_t txn, uint32_t n)
+{
+	char rec_id[32];
+
+	for (uint32_t i = 0; i < n; i++) {
+		snprintf(rec_id, sizeof rec_id, "r%u", i);
+		queue_part(c, 100 + i, rec_id, (float)i, txn, false);
+	}
+}
+
+static void hear_puts(struct rpc_conn *c, uint32_t n)
+{
+	struct rpc_frame f;
+
+	for (uint32_t i = 0; i < n; i++) {
+		hear(c, &f);
+		assert_int_equal(f.type, RPC_PUT | RPC_ANSWER);
+	}
+}
+
+static uint64_t records(const struct fixture *x)
+{
+	struct vx_err err = VX_ERR_INIT;
+	int rc = 0;
+	struct coll *coll = db_coll(x->db, "docs", &rc, &err);
+
+	assert_non_null(coll);
+	uint64_t n = coll_count(coll);
+	coll_put(coll);
+	return n;
+}
+
+/* A collection over all shards, so that a transaction has others to tell. */
+static void make_spread(const struct fixture *x)
+{
+	struct coll_schema s = {.metric = VX_L2, .spread = db_shards(x->db)};
+	struct vx_err err = VX_ERR_INIT;
+
+	if (db_create(x->db, "docs", &s, &err))
+		fail_msg("db_create: %s", err.msg);
+}
+
+/* Nothing before the commit, which may be sent behind the puts without waiting for them, and all after it. */
+static void sock_transaction_is_nothing_or_all(void **state)
+{
+	struct fixture *x = *state;
+	struct rpc_conn c;
+
+	make_spread(x);
+	greeted(x, &c);
+	uint64_t txn = begin_txn(&c);
+	queue_parts(&c, txn, 60);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_puts(&c, 60);
+	assert_int_equal(records(x), 0);
+	queue_txn(&c, 3, OP(DROP), txn, 0);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	(void)hear_txn(&c, 3, false, 0);
+	txn = begin_txn(&c);
+	queue_parts(&c, txn, 60);
+	queue_txn(&c, 3, OP(COMMIT), txn, 60);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_puts(&c, 60);
+	(void)hear_txn(&c, 3, true, 60);
+	assert_int_equal(records(x), 60);
+	/* One that holds nothing is committed, too; and plain puts work beside one. */
+	txn = begin_txn(&c);
+	queue_put(&c, 4, "plain", 1);
+	queue_txn(&c, 3, OP(COMMIT), txn, 0);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_puts(&c, 1);
+	(void)hear_txn(&c, 3, true, 0);
+	assert_int_equal(records(x), 61);
+	rpc_conn_release(&c);
+}
+
+/* What does not fit is refused with its reason, and a transaction that lost a part is not committed. */
+static void sock_transaction_refusals(void **state)
+{
+	struct fixture *x = *state;
+	struct vx_err err = VX_ERR_INIT;
+	struct rpc_conn c;
+	int rc = 0;
+
+	make_spread(x);
+	greeted(x, &c);
+	queue_part(&c, 3, "a", 1, 12345, false); /* none is open */
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_error(&c, 3, "EINVAL");
+	uint64_t txn = begin_txn(&c);
+	queue_txn(&c, 3, OP(BEGIN), 0, 0);
+	queue_part(&c, 4, "a", 1, txn ^ 2, false);
+	queue_txn(&c, 5, OP(COMMIT), txn ^ 2, 1);
+	queue_txn(&c, 6, OP(ASK), UINT64_C(200) << 56 | 1, 0);
+	queue_txn(&c, 7, 77, txn, 0);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_error(&c, 3, "EBUSY");
+	hear_error(&c, 4, "EINVAL");
+	hear_error(&c, 5, "EINVAL");
+	hear_error(&c, 6, "EINVAL");
+	hear_error(&c, 7, "EOPNOTSUPP");
+	queue_txn(&c, 8, OP(DROP), txn, 0);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	(void)hear_txn(&c, 8, false, 0);
+
+	/* An insert; and with it the transaction is lost. */
+	txn = begin_txn(&c);
+	queue_parts(&c, txn, 3);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_puts(&c, 3);
+	queue_part(&c, 4, "a", 1, txn, true);
+	queue_txn(&c, 5, OP(COMMIT), txn, 3);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_error(&c, 4, "EINVAL");
+	hear_error(&c, 5, "EINVAL");
+
+	/* Another count than the client's. */
+	txn = begin_txn(&c);
+	queue_parts(&c, txn, 3);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_puts(&c, 3);
+	queue_txn(&c, 5, OP(COMMIT), txn, 4);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	hear_error(&c, 5, "EPROTO");
+
+	/* The limit. */
+	struct coll *coll = db_coll(x->db, "docs", &rc, &err);
+	assert_non_null(coll);
+	assert_int_equal(coll_config_set(coll, "inbox.max", "1K", &err), 0);
+	coll_put(coll);
+	txn = begin_txn(&c);
+	for (uint32_t i = 0; i < 8; i++) {
+		char rec_id[200];
+
+		snprintf(rec_id, sizeof rec_id, "%0150u", i);
+		queue_part(&c, 10 + i, rec_id, 1, txn, false);
+	}
+	queue_txn(&c, 5, OP(COMMIT), txn, 8);
+	assert_int_equal(rpc_conn_flush(&c), 0);
+	unsigned refused = 0;
+	for (uint32_t i = 0; i < 9; i++) {
+		struct rpc_frame f;
+
+		hear(&c, &f);
+		refused += f.type == RPC_ERROR;
+	}
+	assert_in_range(refused, 3, 6); /* the limit, what came after it, and the commit */
+	assert_int_equal(records(x), 0);
+	rpc_conn_release(&c);
+}
+
+/* A client that goes away leaves nothing, and asked for later its transaction was not committed. */
+static void sock_transaction_ends_with_its_connection(void **state)
+{
+	struct fixture *x = *state;
+	struct rpc_conn c, other;
+
+	make_spread(x);
+	greeted(x, &other);
+	for (int round = 0; round < 20; round++) {
+		greeted(x, &c);
+		uint64_t txn = begin_txn(&c);
+		queue_parts(&c, txn, 40);
+		assert_int_equal(rpc_conn_flush(&c), 0);
+		rpc_conn_release(&c);
+		queue_txn(&other, 3, OP(ASK), txn, 0);
+		assert_int_equal(rpc_conn_flush(&other), 0);
+		(void)hear_txn(&other, 3, false, 0);
+		assert_int_equal(records(x), 0);
+	}
+	rpc_conn_release(&other);
+}
+
+/* Whoever lost the answer to a commit asks on another connection, and what it hears stays so. */
+static void sock_lost_commit_is_asked_for(void **state)
+{
+	struct fixture *x = *state;
+	struct rpc_conn c, other;
+	unsigned committed = 0;
+
+	make_spread(x);
+	greeted(x, &other);
+	for (unsigned round = 0; round < 60; round++) {
+		struct rpc_frame f;
+
+		greeted(x, &c);
+		uint64_t txn = begin_txn(&c);
+		char rec_id[32];
+		for (uint32_t i = 0; i < 20; i++) {
+			snprintf(rec_id, sizeof rec_id, "%u-%u", round, i);
+			queue_part(&c, 100 + i, rec_id, (float)i, txn, false);
+		}
+		assert_int_equal(rpc_conn_flush(&c), 0);
+		hear_puts(&c, 20);
+		queue_txn(&c, 3, OP(COMMIT), txn, 20);
+		assert_int_equal(rpc_conn_flush(&c), 0);
+		(void)shutdown(c.fd, SHUT_RD);
+		if (round % 3)
+			usleep(round * 40);
+		queue_txn(&other, 4, OP(ASK), txn, 0);
+		assert_int_equal(rpc_conn_flush(&other), 0);
+		hear(&other, &f);
+		assert_int_equal(f.type, RPC_TXN | RPC_ANSWER);
+		Vecfs__TxnAnswer *a = vecfs__txn_answer__unpack(NULL, f.len, f.payload);
+		assert_non_null(a);
+		committed += a->committed;
+		vecfs__txn_answer__free_unpacked(a, NULL);
+		assert_int_equal(records(x), 20 * committed);
+		rpc_conn_release(&c);
+	}
+	print_message("%u of 60 commits were decided before they were asked for\n", committed);
+	sock_stop(x->sock); /* every session has ended */
+	struct vx_err err = VX_ERR_INIT;
+	assert_int_equal(sock_start(x->db, x->path, &x->sock, &err), 0);
+	assert_int_equal(records(x), 20 * committed);
+	rpc_conn_release(&other);
 }
 
 /* --- clients at once -------------------------------------------------------------------------- */
@@ -510,6 +778,10 @@ int main(void)
 		WITH_SERVER(sock_survives_damaged_payloads),
 		WITH_SERVER(sock_pipelined_puts_keep_their_order),
 		WITH_SERVER(sock_client_may_leave_with_puts_under_way),
+		WITH_SERVER(sock_transaction_is_nothing_or_all),
+		WITH_SERVER(sock_transaction_refusals),
+		WITH_SERVER(sock_transaction_ends_with_its_connection),
+		WITH_SERVER(sock_lost_commit_is_asked_for),
 		WITH_SERVER(sock_clients_at_once_see_their_own_writes),
 		WITH_SERVER(sock_live_path_is_not_taken),
 		WITH_SERVER(sock_stop_ends_idle_connections),

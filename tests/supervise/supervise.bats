@@ -255,6 +255,42 @@ EOF
 	[ "$("$VECFS_BIN/vec-scan" docs | wc -l)" -eq 3 ]
 }
 
+@test "vec-put --atomic hears how it ended, also when the worker is killed during the commit" {
+	up
+	local i n rc ok=0 lost=0 delay
+	echo "SEED=${SEED:=$RANDOM}"
+	RANDOM=$SEED
+	"$VECFS_BIN/vec-create" docs --dim 3 --metric l2 --spread "${VECFS_TEST_SHARDS:-1}"
+	for i in $(seq 30); do
+		seq 1 4000 | sed "s/.*/{\"id\":\"$i-&\",\"vector\":[&,$i,1],\"text\":\"$(printf 'y%.0s' {1..200})\"}/" >"$B/in.jsonl"
+		"$VECFS_BIN/vec-put" --atomic --receipt docs "$B/in.jsonl" >"$B/out" 2>"$B/err" 3>&- 4>&- &
+		delay=$((RANDOM % 70))
+		sleep "0.$(printf %03d $delay)"
+		kill_worker
+		rc=0
+		wait $! || rc=$?
+		n=$("$VECFS_BIN/vec-stat" -j docs | jq .count)
+		case $rc in
+		0)
+			ok=$((ok + 1))
+			[ "$(jq .accepted "$B/out")" -eq 4000 ]
+			[ "$(jq .inserted "$B/out")" != null ] || echo "$i" >>"$B/asked"
+			;;
+		75)
+			lost=$((lost + 1))
+			grep -q 'nothing was committed' "$B/err"
+			[ ! -s "$B/out" ]
+			;;
+		*)
+			cat "$B/err"
+			false
+			;;
+		esac
+		[ "$n" -eq $((ok * 4000)) ]
+	done
+	echo "$ok were committed, of which $(grep -c . "$B/asked" 2>/dev/null || echo 0) had to ask; $lost were not"
+}
+
 @test "programs do not notice that the worker is killed again and again" {
 	VECFS_BIN=$VECFS_BIN run -0 "$BATS_TEST_DIRNAME/storm.py" "${STORM_KILLS:-10}"
 	echo "$output"
