@@ -228,8 +228,7 @@ static void print_receipt(struct put *p, const struct client_put_sum *before, ui
 }
 
 /* Of all FILEs in one transaction.  What an id's record was before is not known where the answer was lost. */
-static void print_txn_receipt(
-	struct put *p, char **files, int n, uint64_t txn, uint64_t start_ns)
+static void print_txn_receipt(struct put *p, char **files, int n, uint64_t txn, uint64_t start_ns)
 {
 	const struct client_put_sum *s = client_put_sum(p->stream);
 	struct buf b = BUF_INIT;
@@ -357,7 +356,8 @@ static int decide(struct put *p, char **files, int n, int code, uint64_t start_n
 {
 	uint64_t txn = client_put_txn(p->stream);
 	bool failed = code != CLI_DONE;
-	int rc = client_put_flush(p->stream, &p->err); /* what the daemon refuses is known after it */
+	int rc = client_put_flush(
+		p->stream, &p->err); /* what the daemon refuses is known after it */
 
 	if (rc && !failed)
 		code = cli_fail_at(p->coll, rc, &p->err);
@@ -449,7 +449,8 @@ int main(int argc, char **argv)
 			.ctx = &p,
 		};
 		int rc = client_put_begin(p.c, p.coll, &o, &p.stream, &p.err);
-		code = rc ? cli_fail_at(p.coll, rc, &p.err) : put_all(&p, argv + first + 1, argc - first - 1);
+		code = rc ? cli_fail_at(p.coll, rc, &p.err)
+			  : put_all(&p, argv + first + 1, argc - first - 1);
 	}
 	if (p.stream) {
 		const struct client_put_sum *s = client_put_sum(p.stream);

@@ -38,7 +38,7 @@ struct put_slot {
 	struct session *s;
 	struct put_slot *next; /* in 'free' or 'done' */
 	uint32_t id;
-	uint32_t hidden;	 /* records in it that are a part of the session's transaction */
+	uint32_t hidden;         /* records in it that are a part of the session's transaction */
 	struct batch_result sum; /* of the parts committed before this one */
 	int status;
 	struct batch_result res;
@@ -66,10 +66,10 @@ struct session {
 	struct coll_answer *answers;
 	int *rcs;
 	struct snap_in *receiving; /* a snapshot that is coming in; NULL: none */
-	struct txn *txn;	   /* what its puts are parts of; NULL: none is open */
+	struct txn *txn;           /* what its puts are parts of; NULL: none is open */
 	uint32_t txn_cid;
 	uint64_t txn_rows; /* hidden in it so far */
-	int txn_rc;	   /* why it cannot be committed any more */
+	int txn_rc;        /* why it cannot be committed any more */
 	size_t n_queries_cap, n_answers_cap;
 
 	/* Between db's threads and the session's. */

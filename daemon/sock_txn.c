@@ -54,8 +54,7 @@ static int begin(struct session *s, const Vecfs__TxnRequest *m, struct coll *c, 
 {
 	(void)m;
 	if (s->txn)
-		return vx_err_set(
-			err, -EBUSY, "another transaction is open on this connection");
+		return vx_err_set(err, -EBUSY, "another transaction is open on this connection");
 	int rc = txn_stream(c, &s->txn);
 	if (rc)
 		return rc;

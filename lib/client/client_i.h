@@ -10,7 +10,7 @@ struct client {
 	uint32_t next_id;
 	uint32_t hello_id;
 	char *socket, tool[64]; /* for another connection */
-	bool welcomed; /* the answer to hello came */
+	bool welcomed;          /* the answer to hello came */
 };
 
 /* Another connection in the place of one that was lost, to the same daemon or to the one after it. */

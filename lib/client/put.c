@@ -52,7 +52,7 @@ struct client_put {
 	size_t n_rejects;
 	struct client_put_sum sum;
 	struct vx_err failed; /* code 0: none */
-	uint64_t txn;	      /* batches are hidden parts of it; 0: they count when they are acknowledged */
+	uint64_t txn; /* batches are hidden parts of it; 0: they count when they are acknowledged */
 };
 
 static int begin_txn(struct client_put *p, struct vx_err *err);
@@ -388,8 +388,8 @@ static int begin_txn(struct client_put *p, struct vx_err *err)
 
 	int rc = call_txn(p, VECFS__TXN_REQUEST__OP__BEGIN, &a, err);
 	if (rc == -EOPNOTSUPP)
-		return vx_err_set(err, rc,
-			"this daemon is too old to commit several batches at once");
+		return vx_err_set(
+			err, rc, "this daemon is too old to commit several batches at once");
 	if (rc == 0 && a->txn == 0)
 		rc = vx_err_set(err, -EPROTO, "a transaction without an id");
 	if (rc == 0)
@@ -412,8 +412,8 @@ static int ask(struct client_put *p, struct vx_err *err)
 			"(%s); all of it is in, or nothing",
 			vx_err_msg(&why, rc));
 	if (!a->committed)
-		return vx_err_set(err, -ECONNRESET,
-			"the connection was lost before the commit was decided");
+		return vx_err_set(
+			err, -ECONNRESET, "the connection was lost before the commit was decided");
 	p->sum.asked = true;
 	return 0;
 }

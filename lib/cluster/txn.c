@@ -224,7 +224,8 @@ static bool too_old(const struct txn *t)
 
 static int give_up(struct vx_err *err)
 {
-	return vx_err_set(err, -ECANCELED, "it took longer than %u seconds and was given up", TXN_LIFE_S);
+	return vx_err_set(
+		err, -ECANCELED, "it took longer than %u seconds and was given up", TXN_LIFE_S);
 }
 
 int txn_plan(struct txn *t, const struct batch *b, struct vx_err *err)
