@@ -16,8 +16,9 @@
 #include "base/hash.h"
 #include "base/log.h"
 
-#define MAKE_CHUNK 4096u
-#define HITS_STACK 256u
+#define MAKE_CHUNK        4096u
+#define HITS_STACK        256u
+#define LOADED_INFO_BYTES (1 << 20)
 
 const float *slice_slot_vector(struct slice *sl, uint32_t slot)
 {
@@ -124,6 +125,8 @@ static void log_loaded(
 	struct stat st;
 	double bytes = stat(path, &st) == 0 ? (double)st.st_size : 0;
 
+	if (bytes < LOADED_INFO_BYTES) /* thousands of small collections have nothing to say */
+		return;
 	log_info("store",
 		"collection %u: index checkpoint loaded: %.0f bytes in %.1f ms, %.2f GB/s, %u of "
 		"%u slots",
