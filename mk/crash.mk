@@ -34,6 +34,7 @@ check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-t
 		'stray=$(call crash_py,stray.py)' \
 		'unsynced-vectors=$(call crash_py,unsynced.py)' \
 		'unsynced-sqlite=$(call crash_py,unsynced.py --file sqlite)' \
+		'unsynced-catalog=$(call crash_py,unsynced.py --file catalog)' \
 		'faults=$(call crash_py,faults.py --step 23 --kinds EIO,ENOSPC,KILL)' \
 		'faults-first=$(call crash_py,faults.py --step 3 --kinds FIRST)' \
 		'syscalls=$(call crash_py,syscalls.py --step 17)')
@@ -41,9 +42,8 @@ check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-t
 check-power: all $(CRASH_PROGS) ## CUTS (1000) power cuts under the daemon, on ext4 and on XFS
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 7 / 10)))
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py $$(($(CUTS) * 3 / 10)) --fs xfs)
-	$(Q)env $(TEST_ENV) $(call crash_py,stray.py --fs xfs)
-	$(Q)env $(TEST_ENV) $(call crash_py,unsynced.py --fs xfs)
-	$(Q)env $(TEST_ENV) $(call crash_py,unsynced.py --fs xfs --file sqlite)
+	$(Q)set -e; for fs in ext4 xfs; do env $(TEST_ENV) $(call crash_py,stray.py --fs $$fs); \
+		for f in vectors sqlite catalog; do env $(TEST_ENV) $(call crash_py,unsynced.py --fs $$fs --file $$f); done; done
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py 100 --no-sync .wal)
 	$(Q)env $(TEST_ENV) $(call crash_py,power.py 100 --no-sync meta.db)
 

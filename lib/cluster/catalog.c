@@ -464,7 +464,7 @@ int catalog_mark(struct db *db)
 	if (rc == 0)
 		rc = claim(db, sq);
 	sqlite3_close(sq);
-	if (rc == -EIO) { /* the next sync would succeed without having written anything */
+	if (rc == -EIO) { /* the next sync might succeed without having written anything */
 		db->catalog->sync_failed = rc;
 		unsynced_note(db->dir);
 		log_error("cluster",

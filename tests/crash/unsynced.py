@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # unsynced.py - a disk that fails to take one write-back, and works again.
 #
-#	unsynced.py [--fs ext4|xfs] [--file vectors|sqlite]
+#	unsynced.py [--fs ext4|xfs] [--file vectors|sqlite|catalog]
 #
 # The kernel says once that it could not write a page and takes it for written from then on.  A daemon that
 # starts after that, on the same boot, reads the page from memory and syncs it with success.  It must not
@@ -22,6 +22,7 @@ from vx import Daemon, Failed
 # As the vector's bytes, and as meta's: finite floats, not found in anything else.
 TEXT = b"Qwr>Zxc=uns>ync=pag>eaa="
 assert len(TEXT) == 4 * 6
+NAME = "Qwrt-Zxcv-unsynced-page"  # the same, of a collection
 
 
 def wait_log(d, what, seconds=30):
@@ -37,19 +38,21 @@ def test(work, fs, which):
     d = Daemon(work, data=os.path.join(disk.mnt, "data"), args=["--mark-interval=500"])
     try:
         d.start()
-        d.must("vec-create", "docs")
+        coll = NAME if which == "catalog" else "docs"
+        text = NAME if which == "catalog" else TEXT.decode()
+        d.must("vec-create", coll)
         vec = struct.unpack("<6f", TEXT) if which == "vectors" else (1, 2, 3, 4, 5, 6)
         meta = TEXT.decode() if which == "sqlite" else "x"
         body = ", ".join(repr(v) for v in vec)
-        d.must("vec-put", "docs", data='{"id":"early","vector":[1,2,3,4,5,7]}\n')
-        d.must("vec-put", "docs", data=f'{{"id":"a","vector":[{body}],"meta":{{"v":"{meta}"}}}}\n')
-        disk.ctl("fail " + TEXT.decode())
+        d.must("vec-put", coll, data='{"id":"early","vector":[1,2,3,4,5,7]}\n')
+        d.must("vec-put", coll, data=f'{{"id":"a","vector":[{body}],"meta":{{"v":"{meta}"}}}}\n')
+        disk.ctl("fail " + text)
         wait_log(d, "cannot sync")
-        want = d.must("vec-get", "docs", "a")
+        want = d.must("vec-get", coll, "a")
         d.kill()
         disk.ctl("fail")
         d.start()
-        if d.must("vec-get", "docs", "a") != want:
+        if d.must("vec-get", coll, "a") != want:
             raise Failed("after kill -9 the record is another")
         time.sleep(1.5)  # some marks
         if d.stop() != 0:
@@ -59,7 +62,7 @@ def test(work, fs, which):
         disk.attach()
         run("mount", disk.loop, disk.mnt)
         d.start()
-        got = d.must("vec-get", "docs", "a")
+        got = d.must("vec-get", coll, "a")
         if got != want:
             raise Failed(f"the record is {got.strip()}, was {want.strip()}")
         if d.stop() != 0:
@@ -74,7 +77,7 @@ def test(work, fs, which):
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--fs", choices=("ext4", "xfs"), default="ext4")
-    a.add_argument("--file", choices=("vectors", "sqlite"), default="vectors")
+    a.add_argument("--file", choices=("vectors", "sqlite", "catalog"), default="vectors")
     a = a.parse_args()
     work = tempfile.mkdtemp(prefix="vecfs-unsynced-")
     try:
