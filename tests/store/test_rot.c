@@ -156,7 +156,19 @@ static void image_restore(const struct image *m)
 	close(fd);
 }
 
-static void rot_init(struct rot *r, enum form form, unsigned entries)
+static uint32_t slots_of(struct fix *f)
+{
+	struct slice_stats st;
+	struct slice *sl = shard_slice_get(f->s, CID, NULL, NULL);
+
+	assert_non_null(sl);
+	slice_stat(sl, &st);
+	slice_put(sl);
+	return st.nslots;
+}
+
+/* After 'entries' of random size, and as many more as 'slots' take. */
+static void rot_init(struct rot *r, enum form form, unsigned entries, uint32_t slots)
 {
 	memset(r, 0, sizeof *r);
 	fix_init(&r->f, NULL);
@@ -166,6 +178,8 @@ static void rot_init(struct rot *r, enum form form, unsigned entries)
 		assert_int_equal(fix_apply(&r->f, fix_upsert(&r->f, OTHER, i, 1), NULL, NULL), 0);
 	assert_int_equal(fix_apply(&r->f, fix_upsert(&r->f, CID, 0, 1), NULL, NULL), 0);
 	apply_some(r, entries);
+	while (slots_of(&r->f) < slots)
+		apply_some(r, 1);
 	fix_mark(&r->f);
 	link_and_save(&r->f);
 	if (form != YOUNG)
@@ -527,7 +541,8 @@ static void flip_file(const char *name, enum form form, unsigned entries, enum r
 	static struct rot r;
 	struct image *m = NULL;
 
-	rot_init(&r, form, entries);
+	/* With fewer there is no graph, and nothing is taken from a checkpoint. */
+	rot_init(&r, form, entries, rule == INDEX_REFUSED ? 600 : 0);
 	for (size_t i = 0; i < r.n; i++) {
 		if (strstr(r.img[i].path, name) &&
 			strlen(strstr(r.img[i].path, name)) == strlen(name))
