@@ -640,6 +640,7 @@ static int data_run(struct run *r, struct apply_req *reqs, struct entry_reader *
 	if (rc == 0) {
 		publish(r);
 		txn_committed(r);
+		slice_bound_wal(sl);
 	} else if (!sqlite3_get_autocommit(sl->wdb.c)) {
 		(void)!metadb_run(&sl->wdb, ST_ROLLBACK);
 	}

@@ -9,7 +9,8 @@
  * it raises shard->applied, so a mark never overlooks an entry it vouches for.
  *
  * Everything goes through files and connections of the mark's own, so that closed slices are not
- * opened for it and the applier is not held up: a checkpoint of kind PASSIVE waits for nobody.
+ * opened for it and the applier is not held up: a checkpoint of kind PASSIVE waits for nobody.  Only a
+ * log of SQLite that grew large nevertheless is copied back by the applier itself.
  */
 #include "store/store_i.h"
 
@@ -119,6 +120,28 @@ static void claim(struct slice *sl, uint64_t applied)
 		rc = claim_write(disk_real(), path, applied);
 	if (rc && rc != -ENOENT)
 		log_debug("store", "%s: %s", path, strerror(-rc));
+}
+
+/* A mark that runs beside the applier may never find the end of SQLite's log, which then is not begun anew.
+ * The applier does.  No error here is one of the entry, which the log has: the next mark meets it too. */
+void slice_bound_wal(struct slice *sl)
+{
+	uint64_t limit = sl->wal_limit ? sl->wal_limit : WAL_FULL_BYTES;
+	char path[STORE_PATH_MAX], wal[STORE_PATH_MAX];
+	struct vx_err err = VX_ERR_INIT;
+	uint64_t applied = 0, size = metadb_wal_bytes(&sl->wdb);
+
+	if (size < limit || slice_db_path(sl, path) ||
+		(unsigned)snprintf(wal, sizeof wal, "%s-wal", path) >= sizeof wal)
+		return;
+	int rc = checkpoint(sl, path, wal, &applied, &err);
+	if (rc)
+		log_warn("store", "collection %u: cannot copy SQLite's log back: %s", sl->cid,
+			vx_err_msg(&err, rc));
+	else
+		claim(sl, applied);
+	size = metadb_wal_bytes(&sl->wdb);
+	sl->wal_limit = size < WAL_FULL_BYTES ? 0 : size + WAL_AGAIN_BYTES;
 }
 
 /* The file itself is written by its making and by checkpoints alone, and those sync it. */

@@ -225,6 +225,17 @@ int metadb_open(struct metadb *db, const char *path, unsigned cache_kib, struct 
 	return rc;
 }
 
+uint64_t metadb_wal_bytes(struct metadb *db)
+{
+	sqlite3_file *f = NULL;
+	sqlite3_int64 n = 0;
+
+	if (sqlite3_file_control(db->c, "main", SQLITE_FCNTL_JOURNAL_POINTER, &f) || !f ||
+		!f->pMethods || f->pMethods->xFileSize(f, &n))
+		return 0;
+	return (uint64_t)n;
+}
+
 int metadb_open_copy(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err)
 {
 	char sql[128];

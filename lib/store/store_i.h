@@ -31,6 +31,8 @@
 #define WAL_COPY_BYTES      (256u << 10) /* a longer one is copied back at the mark */
 #define SYNC_ALL_SLICES     16u          /* as many are synced with one call */
 #define WAL_KEEP_BYTES      (4u << 20)   /* a longer SQLite log is truncated at the mark */
+#define WAL_FULL_BYTES      (64u << 20)  /* no SQLite log grows far beyond, marks or none */
+#define WAL_AGAIN_BYTES     (16u << 20)  /* so much later when somebody was in the way */
 #define SLICE_CLAIM         "mark"       /* what meta.db had at the last mark: claim.h */
 #define SLICE_CHECKPOINT    "graph.ckpt"
 #define SHARD_ROSTER        "slices"
@@ -171,6 +173,8 @@ int metadb_create(const char *path, uint32_t cid, const void *schema, size_t sch
 	const struct metadb_state *st, struct vx_err *err);
 VX_MUST_CHECK
 int metadb_open(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err);
+/* The length of SQLite's log; 0 when it has none. */
+uint64_t metadb_wal_bytes(struct metadb *db);
 void metadb_close(struct metadb *db);
 /* Copies what 'from' has committed into the new file 'to', without what only the log and open scans need. */
 VX_MUST_CHECK
@@ -245,7 +249,9 @@ struct slice {
 	/* applier only (and the opener) */
 	struct metadb wdb;
 	struct metadb_state st; /* committed */
-	uint64_t *bad_batches;  /* indexes whose bytes in the segments are wrong */
+	uint64_t
+		wal_limit; /* bytes of SQLite's log that make the applier copy it back; 0: the default */
+	uint64_t *bad_batches; /* indexes whose bytes in the segments are wrong */
 	uint32_t n_bad_batches;
 	bool hist_used;
 	/* Dead slots the index is not told of yet, 4 bytes each: a search that holds an older view
@@ -380,6 +386,8 @@ void compact_note_kills(struct slice *sl, const struct kill *k, size_t n) VX_REQ
 
 /* mark.c */
 uint64_t slice_disk_bytes(struct slice *sl);
+/* Applier, after COMMIT: keeps SQLite's log short where marks are rare or never see its end. */
+void slice_bound_wal(struct slice *sl);
 /* As the mark syncs a directory: an error ends all marks of the shard. */
 VX_MUST_CHECK
 int shard_sync_dir(struct shard *s, const char *path);

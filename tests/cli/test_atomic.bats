@@ -144,7 +144,7 @@ for i in range(50):
 @test "a vec-put that is killed midway leaves nothing, and its space comes back" {
 	make_coll
 	gen_long 25000 a >a.jsonl
-	local i bytes first
+	local i bytes staged
 	for i in 1 2 3 4 5 6; do
 		half_put "$DATA"
 		[ "$(count)" -eq 0 ]
@@ -153,15 +153,18 @@ for i in range(50):
 		wait "$PUT" || true
 		settled "$DATA"
 		[ "$(count)" -eq 0 ]
-		bytes=$(vec-stat -j "$C" | jq .bytes)
-		[ "$i" -ne 1 ] || first=$bytes
 	done
-	# What was dropped is room for others, and a compaction gives it back.
+	# What was dropped is room for others, and a compaction gives it back.  The log of SQLite, which is
+	# copied back at some mark or other, is not what is asked here.
+	stop_daemon "$DATA"
+	start_daemon "$DATA"
+	staged=$(head -n 20000 a.jsonl | wc -c)
+	bytes=$(vec-stat -j "$C" | jq .bytes)
 	vec-index compact "$C"
 	vec-index wait "$C"
-	echo "bytes after one: $first, after six: $bytes, compacted: $(vec-stat -j "$C" | jq .bytes)"
-	[ "$bytes" -lt $((first * 5)) ]
-	[ "$(vec-stat -j "$C" | jq .bytes)" -lt "$first" ]
+	echo "bytes sent each time: $staged, after six: $bytes, compacted: $(vec-stat -j "$C" | jq .bytes)"
+	[ "$bytes" -lt $((staged * 2)) ]
+	[ "$(vec-stat -j "$C" | jq .bytes)" -lt $((staged / 10)) ]
 	vec-put --atomic "$C" a.jsonl
 	[ "$(count)" -eq 25000 ]
 }
