@@ -126,7 +126,7 @@ static void apply_opts(const struct ask_opts *o, fuse_req_t req, struct coll_que
 		q->recall = o->recall;
 	}
 	q->exact = q->exact || o->exact;
-	q->stop = fs_interrupted;
+	q->stop = req ? fs_interrupted : NULL;
 	q->stop_ctx = req;
 }
 
@@ -135,6 +135,14 @@ static bool lasts(const struct coll_query *q)
 {
 	return q->exact || q->recall >= VX_RECALL_EXACT || q->k > SHORT_K_MAX ||
 	       q->ef > SHORT_EF_MAX;
+}
+
+bool ask_lasts(const struct ask *a)
+{
+	struct coll_query q = {.k = 0};
+
+	apply_opts(&a->o, NULL, &q);
+	return lasts(&q);
 }
 
 static int ask_one(

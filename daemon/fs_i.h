@@ -167,6 +167,8 @@ struct fs {
 	/* atomic */
 	_Atomic bool stopping;
 	_Atomic unsigned idle;        /* workers that wait for a request */
+	_Atomic uintptr_t asker;      /* the open file that a raw question was last written to */
+	_Atomic uint64_t crowded_ns;  /* when that was last another one than before */
 	_Atomic uint64_t stage_bytes; /* memory held by staging files of vec/ */
 	_Atomic uint64_t spool_bytes; /* disk held by staging files of inbox/ */
 	_Atomic uint32_t stage_count;
@@ -183,6 +185,8 @@ struct fs {
 struct buf *fs_scratch(void);
 /* Another request is likely within microseconds: the calling worker does not sleep at once. */
 void fs_expect_more(void);
+/* Not to this worker: the one whose search it has waited for goes on looking. */
+void fs_expect_nothing(void);
 /* What is being served may last: other requests wake other workers meanwhile. */
 void fs_takes_long(void);
 
@@ -301,6 +305,7 @@ struct handle {
 	struct vx_mutex lock;
 	uint64_t id, unique; /* carried over: for the kernel, of the request that opened it; 0 */
 	uint32_t slot;
+	_Atomic unsigned settling; /* workers that come back to it after a reply */
 	/* guarded by lock */
 	uint64_t err_line; /* of the refusal that is being returned; 0: none */
 	bool changed;      /* its state did, by a read */
@@ -324,6 +329,8 @@ struct file_ops {
 	/* *ret_n is 'n' on entry; fewer is a short write. */
 	int (*write)(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
 		size_t *ret_n, struct vx_err *err);
+	/* What a write leaves until after its reply: short, and whoever else comes first does it himself. */
+	void (*settle)(struct handle *h);
 	int (*flush)(struct handle *h, fuse_req_t req, struct vx_err *err);
 	int (*truncate)(struct handle *h, uint64_t size, struct vx_err *err);
 	void (*close)(struct handle *h);
@@ -591,6 +598,8 @@ int ask_id(struct ask *a, struct coll *c, const char *id, size_t len, fuse_req_t
 VX_MUST_CHECK
 int ask_text(struct ask *a, struct coll *c, const char *p, size_t n, fuse_req_t req,
 	uint64_t *ret_line, struct vx_err *err);
+/* Whether a raw vector takes longer than others should wait. */
+bool ask_lasts(const struct ask *a);
 /* Whether 'n' bytes are one raw vector. */
 bool ask_is_raw(const char *p, size_t n, uint32_t dim);
 /* Whether 'n' bytes are whole questions: 1, 0 (more may come), or -EINVAL (never). */

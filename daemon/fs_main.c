@@ -11,6 +11,11 @@
  * that this worker takes anyway.  What may last (an exact scan, many questions) arms it first, so a request
  * of somebody else waits for one short search at most.
  *
+ * A lone asker's raw vector is searched for after the reply to its write.  To wake the asker on a core that has
+ * gone to sleep takes as long as the search does, and so both are done at once: the asker's read comes while the
+ * search goes on, is taken by another worker, on the asker's core, and waits for the file's lock without
+ * sleeping.  Neither core is idle at any time, so nobody has to be woken from there.
+ *
  * Stopping: the stop descriptor becomes readable; each worker serves what is queued, then ends; the last
  * one out makes done_fd readable.  Unmounting by hand ends the session the same way.
  */
@@ -71,6 +76,11 @@ struct buf *fs_scratch(void)
 void fs_expect_more(void)
 {
 	me->expects_more = true;
+}
+
+void fs_expect_nothing(void)
+{
+	me->expects_more = false;
 }
 
 /* From here on a request wakes a sleeping worker. */

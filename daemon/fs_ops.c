@@ -6,13 +6,17 @@
 #include "daemon/fs_i.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/errlog.h"
+
+#define LOCK_WAIT_NS 300000u /* of a short search and some waking */
 
 /* --- refusing ------------------------------------------------------------------------------------ */
 /* Damage is EIO to programs; everything else passes as it is. */
@@ -514,6 +518,26 @@ static int stale_if_dropped(const struct handle *h, int rc)
 	return rc == -ENOENT && h->c && coll_gone(h->c) ? -ESTALE : rc;
 }
 
+/* Where a search goes on after the reply to a write it is short, and to be woken after it takes longer than to
+ * wait: returns true when it has waited. */
+static bool handle_lock(struct handle *h) VX_ACQUIRES(h->lock) VX_NO_TSA
+{
+	if (!h->ops->settle) {
+		vx_lock(&h->lock);
+		return false;
+	}
+	if (vx_trylock(&h->lock))
+		return false;
+	uint64_t end = clock_mono_ns() + LOCK_WAIT_NS;
+	do {
+		sched_yield();
+		if (vx_trylock(&h->lock))
+			return true;
+	} while (clock_mono_ns() < end);
+	vx_lock(&h->lock);
+	return true;
+}
+
 static void op_read(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -529,12 +553,14 @@ static void op_read(
 		fuse_reply_err(req, EIO);
 		return;
 	}
-	vx_lock(&h->lock);
+	bool followed = handle_lock(h);
 	h->err_line = 0;
 	if (h->ops->read)
 		rc = stale_if_dropped(h, h->ops->read(h, req, size, (uint64_t)off, &s, &err));
 	if (rc == 0)
 		rc = own_slice(&s);
+	if (followed)
+		fs_expect_nothing();
 	handle_changed(h);
 	line = h->err_line;
 	vx_unlock(&h->lock);
@@ -542,6 +568,15 @@ static void op_read(
 		fs_refuse(h->fs, req, &h->loc, h->name, line, rc, &err);
 	else
 		fuse_reply_buf(req, s.p, s.n);
+}
+
+/* The caller has its answer and may be closing the file: op_release waits for this. */
+static void settle(struct handle *h)
+{
+	vx_lock(&h->lock);
+	h->ops->settle(h);
+	vx_unlock(&h->lock);
+	atomic_fetch_sub_explicit(&h->settling, 1, memory_order_release);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size, off_t off,
@@ -573,11 +608,16 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size,
 		rc = stale_if_dropped(h, h->ops->write(h, req, p, size, (uint64_t)off, &n, &err));
 	handle_done(h, rc, n);
 	line = h->err_line;
+	bool settles = rc == 0 && h->ops->settle;
+	if (settles)
+		atomic_fetch_add_explicit(&h->settling, 1, memory_order_relaxed);
 	vx_unlock(&h->lock);
 	if (rc)
 		fs_refuse(h->fs, req, &h->loc, h->name, line, rc, &err);
 	else
 		fuse_reply_write(req, n);
+	if (settles)
+		settle(h);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -598,7 +638,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, EIO);
 		return;
 	}
-	vx_lock(&h->lock);
+	(void)handle_lock(h);
 	h->err_line = 0;
 	if (h->ops->flush) {
 		rc = stale_if_dropped(h, h->ops->flush(h, req, &err));
@@ -624,6 +664,8 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct handle *h = handle_of(fs, fi->fh);
 
 	(void)ino;
+	while (h && atomic_load_explicit(&h->settling, memory_order_acquire))
+		sched_yield();
 	if (h)
 		handle_close(h);
 	else /* it was closed before us, or could not be taken over */

@@ -1,7 +1,8 @@
 /* fs_query.c - query, near/ID and q/NAME.
  *
  * query: the question is answered inside the write that completes it, so its errors are the write's; the
- * answer waits in a buffer.  A program that writes and reads on one descriptor has moved its file offset
+ * answer waits in a buffer.  A raw vector is checked inside the write and answered right after it, or by the
+ * read, if nobody else is asking: the asker is woken meanwhile (fs_main.c).  A program that writes and reads on one descriptor has moved its file offset
  * by writing: answers are therefore counted from the end of the last write.  A program that reads from
  * before that (pread at 0, lseek to 0) counts from the answer's start.  Which of the two it is shows in the
  * first read after a question.
@@ -15,11 +16,14 @@
 
 #include "base/clock.h"
 
+#define CROWD_NS 5000000u /* so long after another asker nobody is alone */
+
 /* --- query --------------------------------------------------------------------------------------------- */
 struct query_handle {
 	struct handle h;
 	struct ask ask;
 	struct buf pending; /* the start of a question */
+	bool raw;           /* 'pending' is one vector, checked, not answered yet */
 	bool asked;         /* there is an answer, perhaps empty */
 	bool reading;       /* some of it was read: the next write starts anew */
 	bool absolute;      /* reads count from the answer's start */
@@ -45,21 +49,82 @@ static void query_reset(struct query_handle *qh)
 static int query_failed(struct query_handle *qh, int rc)
 {
 	qh->pending.len = 0;
+	qh->raw = false;
 	query_reset(qh);
 	return rc;
 }
 
+static int query_ask(struct query_handle *qh, fuse_req_t req, struct vx_err *err)
+{
+	struct handle *h = &qh->h;
+	const char *p = (const char *)qh->pending.data;
+
+	if (qh->raw)
+		return ask_raw(&qh->ask, h->c, p, coll_dim(h->c), req, err);
+	return ask_text(&qh->ask, h->c, p, qh->pending.len, req, &h->err_line, err);
+}
+
 static int query_finish(struct query_handle *qh, fuse_req_t req, struct vx_err *err)
 {
-	int rc;
+	int rc = query_ask(qh, req, err);
 
-	rc = ask_text(&qh->ask, qh->h.c, (const char *)qh->pending.data, qh->pending.len, req,
-		&qh->h.err_line, err);
-	qh->pending.len = 0;
 	if (rc)
 		return query_failed(qh, rc);
+	qh->pending.len = 0;
+	qh->raw = false;
 	qh->asked = true;
 	return 0;
+}
+
+/* What fails is asked once more by the read, which has somebody to tell. */
+static void query_settle(struct handle *h)
+{
+	struct query_handle *qh = (struct query_handle *)h;
+	struct vx_err err = VX_ERR_INIT;
+	size_t had = qh->ask.out.len;
+	uint64_t number = qh->ask.number;
+
+	if (!qh->raw)
+		return;
+	fs_takes_long();
+	if (query_ask(qh, NULL, &err)) {
+		qh->ask.out.len = had;
+		qh->ask.number = number;
+		return;
+	}
+	qh->pending.len = 0;
+	qh->raw = false;
+	qh->asked = true;
+}
+
+/* Where several ask no core is idle, and a second worker for a question costs more than it saves. */
+static bool asks_alone(struct handle *h)
+{
+	struct fs *fs = h->fs;
+	uintptr_t me = (uintptr_t)h;
+
+	if (atomic_load_explicit(&fs->asker, memory_order_relaxed) != me) {
+		atomic_store_explicit(&fs->asker, me, memory_order_relaxed);
+		atomic_store_explicit(&fs->crowded_ns, clock_mono_ns(), memory_order_relaxed);
+		return false;
+	}
+	return clock_mono_ns() - atomic_load_explicit(&fs->crowded_ns, memory_order_relaxed) >
+	       CROWD_NS;
+}
+
+static int query_write_raw(
+	struct query_handle *qh, fuse_req_t req, const char *p, size_t n, struct vx_err *err)
+{
+	struct handle *h = &qh->h;
+	bool later = asks_alone(h) && !ask_lasts(&qh->ask);
+	int rc = ask_check(&qh->ask, h->c, p, n, &h->err_line, err);
+
+	if (rc == 0)
+		rc = buf_append(&qh->pending, p, n);
+	if (rc)
+		return query_failed(qh, rc);
+	qh->raw = true;
+	return later ? 0 : query_finish(qh, req, err);
 }
 
 static int query_write(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
@@ -67,20 +132,17 @@ static int query_write(struct handle *h, fuse_req_t req, const char *p, size_t n
 {
 	struct query_handle *qh = (struct query_handle *)h;
 	uint32_t dim = coll_dim(h->c);
-	int rc;
+	int rc = qh->raw ? query_finish(qh, req, err) : 0;
 
 	(void)ret_n;
 	fs_expect_more();
+	if (rc)
+		return rc;
 	if (qh->reading)
 		query_reset(qh);
 	qh->base = off + n;
-	if (!qh->pending.len && ask_is_raw(p, n, dim)) {
-		rc = ask_raw(&qh->ask, h->c, p, dim, req, err);
-		if (rc)
-			return query_failed(qh, rc);
-		qh->asked = true;
-		return 0;
-	}
+	if (!qh->pending.len && ask_is_raw(p, n, dim))
+		return query_write_raw(qh, req, p, n, err);
 	if (qh->pending.len + n > ASK_BYTES_MAX)
 		return query_failed(
 			qh, vx_err_set(err, -EMSGSIZE, "questions have at most %u bytes together",
@@ -115,7 +177,7 @@ static int query_read(struct handle *h, fuse_req_t req, size_t size, uint64_t of
 
 	fs_expect_more();
 	h->changed = !qh->reading || qh->pending.len;
-	if (qh->pending.len && !blank(&qh->pending)) {
+	if (qh->raw || (qh->pending.len && !blank(&qh->pending))) {
 		rc = query_finish(qh, req, err);
 		if (rc)
 			return rc;
@@ -136,7 +198,7 @@ static int query_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 {
 	struct query_handle *qh = (struct query_handle *)h;
 
-	if (!qh->pending.len || blank(&qh->pending)) {
+	if (!qh->raw && (!qh->pending.len || blank(&qh->pending))) {
 		qh->pending.len = 0;
 		return 0;
 	}
@@ -150,18 +212,19 @@ static int query_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 	if (size)
 		return vx_err_set(err, -EINVAL, "query has no length");
 	qh->pending.len = 0;
+	qh->raw = false;
 	query_reset(qh);
 	return 0;
 }
 
-enum { Q_ASKED = 1, Q_READING = 2, Q_ABSOLUTE = 4 };
+enum { Q_ASKED = 1, Q_READING = 2, Q_ABSOLUTE = 4, Q_RAW = 8 };
 
 static int query_save(struct handle *h, struct buf *out)
 {
 	const struct query_handle *qh = (const struct query_handle *)h;
 	int rc = buf_put_u8(
 		out, (uint8_t)((qh->asked ? Q_ASKED : 0) | (qh->reading ? Q_READING : 0) |
-			       (qh->absolute ? Q_ABSOLUTE : 0)));
+			       (qh->absolute ? Q_ABSOLUTE : 0) | (qh->raw ? Q_RAW : 0)));
 
 	if (rc == 0)
 		rc = buf_put_le64(out, qh->base);
@@ -181,10 +244,13 @@ static int query_load(struct handle *h, struct bytes_reader *rd, struct vx_err *
 	qh->asked = flags & Q_ASKED;
 	qh->reading = flags & Q_READING;
 	qh->absolute = flags & Q_ABSOLUTE;
+	qh->raw = flags & Q_RAW;
 	qh->base = rd_le64(rd);
 	qh->ask.number = rd_le64(rd);
 	if (rc == 0)
 		rc = get_blob(rd, &qh->pending);
+	if (rc == 0 && qh->raw && qh->pending.len != coll_dim(h->c) * sizeof(float))
+		rc = -EUCLEAN;
 	return rc ? rc : get_blob(rd, &qh->ask.out);
 }
 
@@ -201,6 +267,7 @@ const struct file_ops query_ops = {
 	.open = query_open,
 	.read = query_read,
 	.write = query_write,
+	.settle = query_settle,
 	.flush = query_flush,
 	.truncate = query_truncate,
 	.close = query_close,

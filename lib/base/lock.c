@@ -56,6 +56,14 @@ void vx_lock(struct vx_mutex *m) VX_NO_TSA
 	pthread_mutex_lock(&m->m);
 }
 
+bool vx_trylock(struct vx_mutex *m) VX_NO_TSA
+{
+	if (pthread_mutex_trylock(&m->m))
+		return false;
+	rank_push(m->rank);
+	return true;
+}
+
 void vx_unlock(struct vx_mutex *m) VX_NO_TSA
 {
 	/* Before the unlock: whoever gets the mutex next may end its life. */

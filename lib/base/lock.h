@@ -18,6 +18,7 @@
 #define VX_GUARDED_VAR   __attribute__((guarded_var))
 #define VX_ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
 #define VX_RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#define VX_TRIES(...)    __attribute__((try_acquire_capability(__VA_ARGS__)))
 #define VX_REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
 #define VX_NO_TSA        __attribute__((no_thread_safety_analysis))
 #else
@@ -25,6 +26,7 @@
 #define VX_GUARDED_VAR
 #define VX_ACQUIRES(...)
 #define VX_RELEASES(...)
+#define VX_TRIES(...)
 #define VX_REQUIRES(...)
 #define VX_NO_TSA
 #endif
@@ -54,6 +56,9 @@ struct VX_CAPABILITY("mutex") vx_mutex {
 void vx_mutex_init(struct vx_mutex *m, enum lock_rank rank);
 void vx_mutex_release(struct vx_mutex *m);
 void vx_lock(struct vx_mutex *m) VX_ACQUIRES(m);
+/* False: somebody else has it. */
+VX_MUST_CHECK
+bool vx_trylock(struct vx_mutex *m) VX_TRIES(true, m);
 void vx_unlock(struct vx_mutex *m) VX_RELEASES(m);
 
 struct vx_cond {

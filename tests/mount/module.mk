@@ -1,12 +1,13 @@
 TESTS += mount/test_errlog mount/test_names mount/test_nodes mount/test_flight mount/test_carry mount/test_spin
 TEST_COMMON_mount := daemon/errlog.c daemon/fs_names.c daemon/carry.c
 
-# Programs of their own, for what bats cannot say: the calls of POSIX one by one, and random ones against a model.
-MOUNT_PROGS := $(addprefix $(OUT)/tests/mount/,posix fsx)
+# Programs of their own, for what bats cannot say: the calls of POSIX one by one, random ones against a
+# model, and questions whose answers are known.
+MOUNT_PROGS := $(addprefix $(OUT)/tests/mount/,posix fsx asks)
 $(MOUNT_PROGS): $(OUT)/tests/mount/%: tests/mount/%.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -O1 -g $(WARN) -o $@ $<
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -O1 -g $(WARN) -pthread -o $@ $<
 tests all: $(MOUNT_PROGS)
 
 FSX_OPS ?= 1000000

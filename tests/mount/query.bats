@@ -82,6 +82,20 @@ ask() { # FILE QUESTION: on one descriptor
 	exec 5>&-
 }
 
+@test "raw questions in every order of calls, by one and by three at once" {
+	echo l2 >"$D/config/metric"
+	awk 'BEGIN { for (i = 0; i < 500; i++) printf "{\"id\":\"%d\",\"vector\":[%d,0,0]}\n", i, i }' >"$D/append"
+	"$VECFS_BIN/../tests/mount/asks" "$D" 500 300
+	local i p=()
+	for i in 1 2 3; do
+		SEED=$((RANDOM * 3 + i)) "$VECFS_BIN/../tests/mount/asks" "$D" 500 100 &
+		p+=($!)
+	done
+	for i in "${p[@]}"; do
+		wait "$i"
+	done
+}
+
 @test "many questions at once as JSON Lines, numbered or named, in order" {
 	three
 	exec 5<>"$D/query"

@@ -296,3 +296,22 @@ EOF
 	echo "$output"
 	[[ "$output" == *"no operation failed"* ]]
 }
+
+@test "raw questions on held descriptors, the worker killed at any time" {
+	up
+	mkdir "$M/c"
+	echo l2 >"$M/c/config/metric"
+	awk 'BEGIN { for (i = 0; i < 500; i++) printf "{\"id\":\"%d\",\"vector\":[%d,0,0]}\n", i, i }' >"$M/c/append"
+	"$VECFS_BIN/../tests/mount/asks" "$M/c" 500 1500 >"$B/asks" 2>&1 &
+	local pid=$! n=0
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.0$((RANDOM % 10))
+		kill_worker
+		n=$((n + 1))
+	done
+	cat "$B/asks"
+	wait "$pid"
+	echo "$n workers killed"
+	[ "$n" -ge 3 ]
+	[ "$(grep -c 'worker .* died' "$B/log")" -eq "$(grep -c 'died (Killed)' "$B/log")" ]
+}
