@@ -12,7 +12,8 @@
  *	status 0							the end (unmounted by hand, or told to stop)
  *	another status before it served					the end with that status: a damaged
  *									database does not heal by retries
- *	died ATTEMPTS_MAX times in a row before it served		the end
+ *	died ATTEMPTS_MAX times in a row before it served, and
+ *	none has served for GIVE_UP_MS					the end
  *
  * A worker that dies soon after it began to serve is started later and later, up to DELAY_MAX_MS.
  *
@@ -48,9 +49,10 @@
 #include "rpc/rpc.h"
 
 #define ENV          "VECFS_WORKER"
-#define ATTEMPTS_MAX 10u  /* deaths in a row before it served */
-#define FREE_DEATHS  3u   /* soon after it served, before the next start waits */
-#define SOON_MS      250u /* what "soon" is */
+#define ATTEMPTS_MAX 10u    /* deaths in a row before it served */
+#define GIVE_UP_MS   60000u /* without service, if there ever was one */
+#define FREE_DEATHS  3u     /* soon after it served, before the next start waits */
+#define SOON_MS      250u   /* what "soon" is */
 #define DELAY_MS     10u
 #define DELAY_MAX_MS 5000u
 
@@ -75,7 +77,8 @@ struct supervisor {
 	unsigned soon;   /* deaths in a row soon after */
 	unsigned restarts;
 	uint64_t died_ns;
-	char why[400]; /* what the worker said of its failure */
+	uint64_t left_ns; /* when the last one that served died; 0: none has */
+	char why[400];    /* what the worker said of its failure */
 };
 
 static void tell_manager(const char *text)
@@ -304,8 +307,11 @@ static bool is_over(
 	}
 	s->unborn = s->serves ? 0 : s->unborn + 1;
 	if (s->serves)
+		s->left_ns = s->died_ns;
+	if (s->serves)
 		s->soon = s->died_ns - s->served_ns < SOON_MS * UINT64_C(1000000) ? s->soon + 1 : 0;
-	if (s->unborn >= ATTEMPTS_MAX) {
+	if (s->unborn >= ATTEMPTS_MAX &&
+		(!s->left_ns || s->died_ns - s->left_ns >= GIVE_UP_MS * UINT64_C(1000000))) {
 		vx_err_set(err, -EIO,
 			"the worker died %u times before it served, the last time of %s", s->unborn,
 			how);

@@ -315,3 +315,23 @@ EOF
 	[ "$n" -ge 3 ]
 	[ "$(grep -c 'worker .* died' "$B/log")" -eq "$(grep -c 'died (Killed)' "$B/log")" ]
 }
+
+@test "ten workers that are killed before they serve do not end the mount" {
+	up
+	mkdir "$M/c"
+	echo '{"id":"a","vector":[1,2,3]}' >"$M/c/append"
+	local n=0 pid old=
+	while [ "$n" -lt 12 ]; do
+		pid=$(worker || true)
+		if [ -z "$pid" ] || [ "$pid" = "$old" ]; then
+			kill -0 "$S"
+			sleep 0.001
+			continue
+		fi
+		kill -9 "$pid" 2>/dev/null || true
+		old=$pid
+		n=$((n + 1))
+	done
+	[ "$(cat "$M/c/vec/a.json")" = '{"id":"a","vector":[1,2,3]}' ]
+	[ "$(grep -c 'serves, ' "$B/log")" -eq 1 ]
+}
