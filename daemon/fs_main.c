@@ -153,10 +153,29 @@ static void sleep_until_request(struct worker *w, struct epoll_event *ev)
 	epoll_wait(w->fs->epfd, ev, 1, -1);
 }
 
+/* Whoever takes over is not up before it has looked for the kernel's greeting; what it found instead may
+ * last, and is nobody's to wait for. */
+static void serve_first(struct worker *w)
+{
+	struct fs *fs = w->fs;
+
+	vx_lock(&fs->lock);
+	w->buf = fs->first;
+	memset(&fs->first, 0, sizeof fs->first);
+	vx_unlock(&fs->lock);
+	if (!w->buf.mem)
+		return;
+	maybe_grow(fs);
+	again_begin(fs, w->buf.mem, w->buf.size);
+	fuse_session_process_buf(fs->se, &w->buf);
+	again_end(fs);
+}
+
 static void serve(struct worker *w)
 {
 	struct fs *fs = w->fs;
 
+	serve_first(w);
 	while (!fuse_session_exited(fs->se)) {
 		int n = fuse_session_receive_buf(fs->se, &w->buf);
 		if (n == -EINTR)
@@ -339,7 +358,7 @@ static int ask_for_resend(struct fs *fs, struct vx_err *err)
 	return 0;
 }
 
-/* Until the session is initialised one thread serves.  The kernel's own greeting comes first, or again if nobody
+/* Until the session is initialised one thread reads.  The kernel's own greeting comes first, or again if nobody
  * answered it; if none comes, a worker before us did. */
 static int initialise(struct fs *fs, struct vx_err *err)
 {
@@ -365,7 +384,10 @@ static int initialise(struct fs *fs, struct vx_err *err)
 		rc = carry_set_init(fs->carry, b.mem, (size_t)n);
 	else
 		greet(fs);
-	if (rc == 0 && n > 0) {
+	if (rc == 0 && n > 0 && h.opcode != FUSE_INIT) {
+		fs->first = b;
+		b.mem = NULL;
+	} else if (rc == 0 && n > 0) {
 		struct worker w = {.fs = fs};
 		me = &w;
 		again_begin(fs, b.mem, (size_t)n);
@@ -403,6 +425,7 @@ static void fs_free(struct fs *fs)
 	if (fs->se)
 		fuse_session_destroy(fs->se);
 	fs_close_handles(fs);
+	free(fs->first.mem); /* it comes again */
 	tree_release(fs);
 	carry_free(fs->carry);
 	if (fs->data_fd >= 0)

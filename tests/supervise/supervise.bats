@@ -335,3 +335,20 @@ EOF
 	[ "$(cat "$M/c/vec/a.json")" = '{"id":"a","vector":[1,2,3]}' ]
 	[ "$(grep -c 'serves, ' "$B/log")" -eq 1 ]
 }
+
+@test "a new worker serves while the request that it was handed first lasts" {
+	up
+	"$VECFS_BIN/vec-bench" --make 30000 --dim 128 -o "$B/a.fvecs" --queries 2 --query-out "$B/q.fvecs" >/dev/null
+	"$VECFS_BIN/vec-create" c --dim 128 --metric l2
+	"$VECFS_BIN/vec-put" c "$B/a.fvecs"
+	for _ in $(seq 3000); do echo '{"id":"7","k":1,"exact":true}'; done >"$B/many"
+	{ cat "$B/many" >"$M/c/query"; touch "$B/answered"; } &
+	local asker=$!
+	sleep 0.3
+	[ ! -e "$B/answered" ]
+	kill_worker
+	[ ! -e "$B/answered" ]
+	timeout 5 cat "$M/c/stats" >/dev/null
+	[ ! -e "$B/answered" ]
+	wait "$asker"
+}
