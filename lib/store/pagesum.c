@@ -10,8 +10,12 @@
  */
 #include "store/pagesum.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/hash.h"
@@ -25,7 +29,8 @@
 struct file {
 	sqlite3_file base;
 	bool sums;
-	/* The real file follows, aligned. */
+	const char *name; /* SQLite's */
+			  /* The real file follows, aligned. */
 };
 
 #define FILE_BYTES VX_ALIGN_UP(sizeof(struct file), 16)
@@ -186,9 +191,35 @@ static int file_traits(sqlite3_file *f)
 	return real(f)->pMethods->xDeviceCharacteristics(real(f));
 }
 
+/* SQLite, where it cannot make a file, tries to read it: the errno that is left says that there is none.  So
+ * the system is asked again, by making a file beside it: 0 when that can be done after all. */
+static int why_not(const char *name, const char *suffix)
+{
+	char path[4096];
+
+	int n = snprintf(path, sizeof path, "%s%s.try", name, suffix);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return ENAMETOOLONG;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return errno;
+	(void)close(fd);
+	(void)unlink(path);
+	return 0;
+}
+
 static int file_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **ret)
 {
-	return real(f)->pMethods->xShmMap(real(f), page, size, extend, ret);
+	const char *name = ((struct file *)f)->name;
+	int rc = real(f)->pMethods->xShmMap(real(f), page, size, extend, ret);
+
+	if ((rc & 0xff) != SQLITE_CANTOPEN || !name)
+		return rc;
+	int why = why_not(name, "-shm");
+	if (why == 0)
+		return real(f)->pMethods->xShmMap(real(f), page, size, extend, ret);
+	errno = why;
+	return rc;
 }
 
 static int file_shm_lock(sqlite3_file *f, int at, int n, int flags)
@@ -227,15 +258,28 @@ static const sqlite3_io_methods methods = {
 	.xShmUnmap = file_shm_unmap,
 };
 
+static int open_real(const char *name, sqlite3_file *file, int flags, int *ret_flags)
+{
+	int rc = real_vfs->xOpen(real_vfs, name, file, flags, ret_flags);
+
+	if ((rc & 0xff) != SQLITE_CANTOPEN || !name || !(flags & SQLITE_OPEN_CREATE))
+		return rc;
+	int why = why_not(name, "");
+	if (why == 0)
+		return real_vfs->xOpen(real_vfs, name, file, flags, ret_flags);
+	errno = why; /* which sqlite3_system_errno gets */
+	return rc;
+}
+
 static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *file, int flags, int *ret_flags)
 {
 	struct file *f = (struct file *)file;
 
 	(void)v;
 	if (!(flags & SQLITE_OPEN_MAIN_DB))
-		return real_vfs->xOpen(real_vfs, name, file, flags, ret_flags);
-	*f = (struct file){.sums = false};
-	int rc = real_vfs->xOpen(real_vfs, name, real(file), flags, ret_flags);
+		return open_real(name, file, flags, ret_flags);
+	*f = (struct file){.sums = false, .name = name};
+	int rc = open_real(name, real(file), flags, ret_flags);
 	if (rc == SQLITE_OK)
 		f->base.pMethods = &methods;
 	return rc;

@@ -150,3 +150,38 @@ filled_to_the_last_block() {
 	[ "$status" -ne 124 ]
 	[[ $output == *"ead-only"* ]]
 }
+
+# Where the room ends differs by one file each time: a new slice has a directory or two and several files.
+@test "a disk without room for another file: nothing is restarted, and all goes on when there is room" {
+	mkdir disk
+	mount -t tmpfs -o size=200m,nr_inodes=300 tmpfs "$PWD/disk" 2>/dev/null || need_tmpfs 1m "$PWD/disk"
+	D=$PWD/disk/data
+	export VECFS_SOCKET=$D.sock
+	start_daemon "$D" --wal-segment-size 16M
+	vec-create first --dim 3 --metric l2
+	gen_jsonl 5 3 a | vec-put -q first
+	local i k waiting
+	for k in 0 1 2 3 4 5 6 7 8; do
+		vec-create "c$k" --dim 3 --metric l2
+		for i in $(seq 400); do
+			: >"disk/fill-$i" || break
+		done 2>/dev/null
+		for i in $(seq "$k"); do
+			rm "disk/fill-$i"
+		done
+		gen_jsonl 3 3 b | timeout 5 vec-put -q "c$k" >/dev/null 2>&1 &
+		waiting=$!
+		sleep 0.3
+		kill -0 "$(cat "$D.pid")"
+		[ "$(vec-query first --near a1 -i -k 3 | wc -l)" -eq 3 ]
+		rm -f disk/fill-*
+		wait "$waiting" || true
+		for i in $(seq 50); do
+			gen_jsonl 3 3 b | vec-put -q "c$k" 2>/dev/null && break
+			sleep 0.1
+		done
+		[ "$(vec-stat -j "c$k" | jq .count)" -eq 3 ]
+		gen_jsonl 8 3 a | vec-put -q first
+	done
+	! grep 'stopping so that nothing' "$D.log"
+}

@@ -195,6 +195,8 @@ def main():
         whole, _, _ = one(work, "EIO", 0, state)
         start, _, _ = one(work, "FIRST", 0, state)
         print(f"the script makes {whole} calls that change files, a first start {start}", flush=True)
+        if not whole or not start:
+            raise Failed("no call was seen: is fault.so where VECFS_CRASH_BIN says?")
         for kind in a.kinds.split(","):
             n = hits = ended = 0
             calls = start if kind == "FIRST" else whole
