@@ -433,7 +433,8 @@ static int claim(struct db *db, sqlite3 *sq)
 		return rc;
 	int fd = d->ops->open(d, path, O_RDWR, 0);
 	if (fd >= 0) {
-		rc = d->ops->fdatasync(d, fd);
+		/* Whatever it is, pages may be lost: no second try proves anything. */
+		rc = d->ops->fdatasync(d, fd) ? -EIO : 0;
 		(void)d->ops->close(d, fd);
 	}
 	if (rc == 0)

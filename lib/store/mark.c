@@ -49,7 +49,8 @@ static int sync_failed(struct shard *s, int rc, const char *what)
 int shard_sync_dir(struct shard *s, const char *path)
 {
 	int rc = s->disk->ops->sync_dir(s->disk, path);
-	return rc == -EIO ? sync_failed(s, rc, path) : rc;
+	/* It may be the opening that failed, which has lost nothing. */
+	return rc == -EIO || rc == -ENOSPC || rc == -EDQUOT ? sync_failed(s, rc, path) : rc;
 }
 
 static int sync_file(struct shard *s, struct disk *d, const char *path)

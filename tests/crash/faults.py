@@ -85,9 +85,10 @@ class Script:
             self.refused += 1
 
     def log_ended(self):
-        """The log writes only where it has written before: no room there is a failure like any other."""
+        """The log writes only where it has written before: no room there is a failure like any other.  And a sync
+        that failed has thrown pages away, whatever its errno."""
         fired = self.state.fired()
-        return fired and fired[1].endswith(".wal")
+        return fired and (fired[1].endswith(".wal") or fired[0] in ("fsync", "fdatasync"))
 
     def side(self, make):
         """A collection that comes and goes; its outcome is checked by name alone."""

@@ -272,8 +272,8 @@ static void store_flipped_byte_is_found(void **state)
 struct note_disk {
 	struct disk base;
 	char fd_path[256][256];
-	char unsynced[64][256]; /* files with writes, directories with new names */
-	int fail_sync;          /* the next sync fails with this */
+	char unsynced[64][256];  /* files with writes, directories with new names */
+	int fail_sync, fail_dir; /* the next sync fails with this */
 };
 static struct disk_ops note_ops;
 
@@ -352,8 +352,12 @@ static int n_fdatasync(struct disk *b, int fd)
 
 static int n_sync_dir(struct disk *b, const char *path)
 {
-	note_del(VX_CONTAINER_OF(b, struct note_disk, base), path);
-	return disk_real()->ops->sync_dir(disk_real(), path);
+	struct note_disk *d = VX_CONTAINER_OF(b, struct note_disk, base);
+	int rc = d->fail_dir;
+
+	d->fail_dir = 0;
+	note_del(d, path);
+	return rc ? rc : disk_real()->ops->sync_dir(disk_real(), path);
 }
 
 static void note_disk_init(struct note_disk *d)
@@ -401,9 +405,8 @@ static void store_mark_syncs_files_and_all_new_names(void **state)
 
 /* The kernel tells of pages that it could not write once and then forgets them: a mark that failed to sync
  * cannot be repeated.  The log has the entries. */
-static void store_failed_sync_is_not_forgotten(void **state)
+static void failed_sync_stays(int rc, bool dir)
 {
-	(void)state;
 	static struct note_disk d;
 	struct vx_err err = VX_ERR_INIT;
 	struct fix f;
@@ -412,12 +415,16 @@ static void store_failed_sync_is_not_forgotten(void **state)
 	fix_init(&f, &d.base);
 	assert_int_equal(fix_create(&f, CID), 0);
 	fix_mark(&f);
+	assert_int_equal(fix_create(&f, 18), 0);
 	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 1, 1), NULL, NULL), 0);
-	d.fail_sync = -EIO;
-	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), -EIO);
-	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), -EIO);
+	if (dir)
+		d.fail_dir = rc;
+	else
+		d.fail_sync = rc;
+	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), rc);
+	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), rc);
 	assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, 2, 1), NULL, NULL), 0);
-	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), -EIO);
+	assert_int_equal(shard_mark(f.s, shard_applied(f.s), &err), rc);
 	fix_compare(&f);
 	/* The next start verifies what the log brings again. */
 	fix_close(&f, false);
@@ -426,6 +433,15 @@ static void store_failed_sync_is_not_forgotten(void **state)
 	fix_compare(&f);
 	fix_mark(&f);
 	fix_release(&f);
+}
+
+static void store_failed_sync_is_not_forgotten(void **state)
+{
+	(void)state;
+	failed_sync_stays(-EIO, false);
+	failed_sync_stays(-ENOSPC, false);
+	failed_sync_stays(-EIO, true);
+	failed_sync_stays(-ENOSPC, true);
 }
 
 /* The kernel's sync, noted: SQLite's part of a mark does not go through the table of the disk. */

@@ -2,7 +2,7 @@
 # plants.sh DAEMON-OBJECTS - does the test of a killed worker see what it is there to see?
 #
 # Each bug is planted by one substitution into one source, which must match; the daemon linked with it must fail
-# supervise.bats.  COMPILE, LINK, OBJS and LIBS come from make.
+# supervise.bats (some of it, and to hang is to fail), or else storm.py.  COMPILE, LINK, OBJS and LIBS come from make.
 set -u -o pipefail
 objs=${1:?}
 here=$(dirname "$0")
@@ -34,12 +34,19 @@ plant()
 		missed=$((missed + 1))
 		return
 	fi
-	if VECFSD=$work/vecfsd timeout 300 bats -f 'go on where they were|A written' "$here/supervise.bats" \
-		>"$work/log" 2>&1; then
+	local rc=0
+	VECFSD=$work/vecfsd timeout 90 bats -f 'go on where they were|A written' "$here/supervise.bats" \
+		>"$work/log" 2>&1 || rc=$?
+	if [ "$rc" -eq 124 ]; then
+		pkill -9 -f "^$work/vecfsd" || true # its supervisor, then the worker goes with it
+		echo "found  $1: a test hangs"
+	elif [ "$rc" -ne 0 ]; then
+		echo "found  $1: $(grep -c '^not ok' "$work/log") of 2 tests fail"
+	elif ! VECFSD=$work/vecfsd timeout 600 "$here/storm.py" "${STORM_KILLS:-150}" >"$work/log" 2>&1; then
+		echo "found  $1: storm.py: $(grep -m 1 FAILED "$work/log")"
+	else
 		echo "MISSED $1"
 		missed=$((missed + 1))
-	else
-		echo "found  $1: $(grep -c '^not ok' "$work/log") of 2 tests fail"
 	fi
 }
 
