@@ -4,8 +4,8 @@
 #	power.py CUTS [--fs ext4|xfs] [--no-sync PATTERN] [--backend NAME] [--shards N] [--fsck-each N]
 #
 # powerdisk serves a disk with a volatile cache; on a loop device over it lies a file system, and on
-# that the data directory.  Writers put, overwrite and delete through the mount and the tools, make collections
-# and drop them, until the disk dies at a random write or flush, keeping what it likes of its cache.
+# that the data directory.  Writers put, overwrite and delete through the mount and the tools, commit whole files
+# by a rename in inbox/ and by vec-put --atomic, make collections and drop them, until the disk dies at a random write or flush, keeping what it likes of its cache.
 # Then the daemon is killed, the power comes back, the file system recovers, the daemon starts,
 # and what is there is compared with what was acknowledged.  After the first cut and some of the others vec-fsck
 # looks at what the disk has before the start, and at what is served after it: neither has any damage.
@@ -109,7 +109,8 @@ class Writers:
         self.d, self.model, self.colls = d, model, colls
         self.stop = False
         self.threads = []
-        for n, f in enumerate((self.single, self.single, self.stream, self.tool, self.collections)):
+        for n, f in enumerate((self.single, self.single, self.stream, self.tool, self.collections, self.atomic,
+                               self.inbox)):
             t = threading.Thread(target=self.run, args=(f, n, random.Random(seed * 31 + n)), daemon=True)
             t.start()
             self.threads.append(t)
@@ -168,6 +169,29 @@ class Writers:
         if rc == 0:
             self.model.done(keys, v)
         return rc == 0
+
+    def transaction(self, prefix, rng):
+        keys = rng.sample([f"{prefix}{i}" for i in range(400)], rng.randrange(2, 400))
+        v = self.model.begin(keys)
+        self.model.whole(keys, v)
+        return keys, v, "".join(record(k, x) + "\n" for k, x in zip(keys, v))
+
+    def atomic(self, n, rng):
+        keys, v, text = self.transaction("x", rng)
+        rc, _, _ = self.d.tool("vec-put", "-q", "--atomic", "docs", data=text)
+        if rc == 0:
+            self.model.done(keys, v)
+        return rc == 0
+
+    def inbox(self, n, rng):
+        """A file that is staged under a hidden name and committed by the rename."""
+        keys, v, text = self.transaction("i", rng)
+        name = f"{self.d.mnt}/docs/inbox/{rng.randrange(1 << 30)}.jsonl"
+        with open(name + ".part", "w") as f:
+            f.write(text)
+        os.rename(name + ".part", name)
+        self.model.done(keys, v)
+        return True
 
     def collections(self, n, rng):
         name = f"c{rng.randrange(6)}"
@@ -336,7 +360,8 @@ def main():
         print(f"NOT caught in {cuts} cuts: the harness is blind")
         return 1
     print(f"{cuts} power cuts on {a.fs}: {model.acks} writes acknowledged, {kept} cached sectors kept and {lost} lost; "
-          f"no record lost, none came back, every start succeeded, vec-fsck found nothing {2 * looks + 1} times ({time.monotonic() - began:.0f} s)")
+          f"no record lost, none came back, of the transactions under way {model.kept} there and {model.dropped} not, "
+          f"every start succeeded, vec-fsck found nothing {2 * looks + 1} times ({time.monotonic() - began:.0f} s)")
     return 0
 
 

@@ -79,6 +79,13 @@ class Model:
         self.tried = {}
         self.next = {}
         self.acks = 0
+        self.groups = []  # what is tried as one transaction, and what became of such
+        self.kept = self.dropped = 0
+
+    def whole(self, keys, versions):
+        """What begin() gave is one transaction: whatever happens, all of it or nothing."""
+        with self.lock:
+            self.groups.append(list(zip(keys, versions)))
 
     def begin(self, keys, delete=False):
         """The versions that are tried now; a deletion tries version 0."""
@@ -98,6 +105,7 @@ class Model:
                 self.acked[k] = v
                 self.tried[k] = []
             self.acks += len(keys)
+            self.groups = [g for g in self.groups if g[0][0] not in keys]
 
     def refused(self, keys):
         """Refused before anything was done: nothing was tried."""
@@ -108,6 +116,13 @@ class Model:
     def compare(self, found):
         """found: key -> version of all that is there.  Raises Failed; else what is there is the truth."""
         with self.lock:
+            for g in self.groups:
+                n = sum(found.get(k, 0) == v for k, v in g)
+                if n not in (0, len(g)):
+                    raise Failed(f"{n} of {len(g)} records of one transaction are there, as {g[0][0]}")
+                self.kept += n > 0
+                self.dropped += n == 0
+            self.groups = []
             for k in set(self.acked) | set(self.tried) | set(found):
                 have = found.get(k, 0)
                 may = [self.acked.get(k, 0)] + self.tried.get(k, [])
