@@ -600,6 +600,37 @@ __attribute__((unused)) static void a_flip_in_a_closed_catalog_is_noticed_or_har
 	flip_catalog(false);
 }
 
+/* Entries up to the mark are in no log any more.  No flipped byte shows that: what is there is whole. */
+static void a_catalog_older_than_its_mark_is_refused(void **state)
+{
+	(void)state;
+	char *dir = make_catalog(false);
+	struct image old = {.n = 0}, before = {.n = 0}, now = {.n = 0};
+	struct db_opts o = small_log;
+	struct vx_err err = VX_ERR_INIT;
+	struct db *db;
+
+	image_take(&old, dir, "catalog.db");
+	image_take(&before, dir, "catalog.mark");
+	o.data_dir = dir;
+	o.mark_interval_ms = 20;
+	assert_int_equal(db_open(&o, &db, &err), 0);
+	coll_put(dt_create(db, "newest", DIM, VX_L2, 1));
+	do {
+		usleep(10000);
+		free(now.p);
+		image_take(&now, dir, "catalog.mark");
+	} while (now.n == before.n && memcmp(now.p, before.p, now.n) == 0);
+	db_close(db);
+	image_put(&old, old.n, 0);
+	assert_int_equal(db_open(&o, &db, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "catalog.db: has lost entries"));
+	free(old.p);
+	free(before.p);
+	free(now.p);
+	dt_rm(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -611,6 +642,7 @@ int main(void)
 		cmocka_unit_test(a_shard_whose_directory_is_gone_is_missed),
 		cmocka_unit_test(remains_of_a_drop_are_in_nobodys_way),
 		cmocka_unit_test(a_scan_tells_of_what_it_leaves_out),
+		cmocka_unit_test(a_catalog_older_than_its_mark_is_refused),
 		cmocka_unit_test(a_flip_in_the_identity_is_noticed_or_harmless),
 #ifndef __SANITIZE_THREAD__ /* which knows no threads of a child whose parent had some */
 		cmocka_unit_test(a_flip_in_the_catalog_is_noticed_or_harmless),
