@@ -353,9 +353,7 @@ static int reader_get(
 		r->fd = -1;
 		r->seg = 0;
 		r->len = 0;
-		rc = wal_path(w, path, "wal", at.seg);
-		if (rc)
-			return rc;
+		wal_path(w, path, "wal", at.seg);
 		r->fd = w->disk->ops->open(w->disk, path, O_RDONLY, 0);
 		if (r->fd < 0)
 			return r->fd;

@@ -7,6 +7,7 @@
  */
 #include "wal/wal_i.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/hash.h"
@@ -192,7 +193,7 @@ void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret)
 	};
 }
 
-int wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n)
+void wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n)
 {
 	int len;
 
@@ -200,5 +201,5 @@ int wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n)
 		len = snprintf(ret, WAL_PATH_MAX, "%s/%010u.wal", w->dir, n);
 	else
 		len = snprintf(ret, WAL_PATH_MAX, "%s/spare-%010u.%s", w->dir, n, kind);
-	return len < 0 || len >= WAL_PATH_MAX ? -ENAMETOOLONG : 0;
+	assert((unsigned)len < WAL_PATH_MAX);
 }

@@ -137,8 +137,8 @@ struct wal_row {
 	uint64_t term, vote, mark_index, mark_term, first, last;
 };
 void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret);
-/* kind: "wal" (a segment), "seg" (a ready spare), "tmp" (one being made). */
-int wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n);
+/* kind: "wal" (a segment), "seg" (a ready spare), "tmp" (one being made).  wal_open has made sure that it fits. */
+void wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n);
 
 /* --- wal_group.c -------------------------------------------------------------- */
 struct wal_group *wal_group_find(struct wal *w, uint32_t id);

@@ -250,10 +250,9 @@ static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 	char path[WAL_PATH_MAX];
 	uint32_t seq = s->seqs[i];
 	struct wal_fhdr f;
-	int rc = wal_path(s->w, path, "wal", seq);
 
-	if (rc == 0)
-		rc = read_image(s, path, seq);
+	wal_path(s->w, path, "wal", seq);
+	int rc = read_image(s, path, seq);
 	if (rc == 0)
 		rc = header_check(s, seq, h);
 	if (rc)
@@ -334,15 +333,14 @@ static int tidy(struct scan *s)
 	int rc = 0;
 
 	for (size_t i = 0; i < s->n_tmps && rc == 0; i++) {
-		rc = wal_path(w, path, "tmp", s->tmps[i]);
-		if (rc == 0)
-			rc = ops->unlink(w->disk, path);
+		wal_path(w, path, "tmp", s->tmps[i]);
+		rc = ops->unlink(w->disk, path);
 		w->next_spare = VX_MAX(w->next_spare, s->tmps[i] + 1);
 	}
 	for (size_t i = 0; i < s->n_spares && rc == 0; i++) {
 		uint64_t size = 0;
-		rc = wal_path(w, path, "seg", s->spares[i]);
-		int fd = rc ? rc : ops->open(w->disk, path, O_RDONLY, 0);
+		wal_path(w, path, "seg", s->spares[i]);
+		int fd = ops->open(w->disk, path, O_RDONLY, 0);
 		if (fd < 0)
 			return fd;
 		rc = ops->size(w->disk, fd, &size);
@@ -379,10 +377,9 @@ static int make_ready(struct scan *s)
 	char path[WAL_PATH_MAX];
 	uint64_t off = s->frame_len ? s->frame_off : 0;
 	uint64_t len = s->frame_len ? s->frame_len : WAL_HDR_BYTES;
-	int rc = wal_path(w, path, "wal", cur->seq);
 
-	if (rc == 0)
-		rc = wal_open_rw(w, path, &w->fd);
+	wal_path(w, path, "wal", cur->seq);
+	int rc = wal_open_rw(w, path, &w->fd);
 	if (rc == 0)
 		rc = rewrite(s, off, len);
 	if (rc == -EINVAL && w->try_direct) {
@@ -422,9 +419,7 @@ static int wait_for_strays(struct scan *s)
 	char path[WAL_PATH_MAX];
 	uint64_t size = 0;
 
-	int rc = wal_path(s->w, path, "wal", s->seqs[s->n_seqs - 1]);
-	if (rc)
-		return rc;
+	wal_path(s->w, path, "wal", s->seqs[s->n_seqs - 1]);
 	int fd = ops->open(d, path, O_RDWR, 0);
 	if (fd < 0)
 		return vx_err_set(s->err, fd, "%s: %s", path, strerror(-fd));
@@ -482,6 +477,9 @@ static int wal_new(struct disk *disk, const char *dir, const struct wal_opts *o,
 	if (size < WAL_SEG_MIN || size > WAL_SEG_MAX || size % WAL_BLOCK ||
 		o->spare_segments > WAL_SPARES_MAX / 2)
 		return -EINVAL;
+	/* Room for the longest name in it, see wal_path. */
+	if (strlen(dir) + sizeof "/spare-4294967295.tmp" > WAL_PATH_MAX)
+		return -ENAMETOOLONG;
 	struct wal *w = calloc(1, sizeof *w);
 	if (!w)
 		return -ENOMEM;

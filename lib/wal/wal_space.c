@@ -41,8 +41,8 @@ void wal_build_drop(struct wal *w)
 		return;
 	(void)w->disk->ops->close(w->disk, w->build_fd);
 	w->build_fd = -1;
-	if (wal_path(w, path, "tmp", w->build_id) == 0)
-		(void)w->disk->ops->unlink(w->disk, path);
+	wal_path(w, path, "tmp", w->build_id);
+	(void)w->disk->ops->unlink(w->disk, path);
 }
 
 /* A full disk is no fault of the log; anything else is. */
@@ -65,16 +65,13 @@ static int build_begin(struct wal *w)
 		memset(w->zeros, 0, n);
 	}
 	w->build_id = w->next_spare++;
-	int rc = wal_path(w, path, "tmp", w->build_id);
-	if (rc)
-		return rc;
+	wal_path(w, path, "tmp", w->build_id);
 	int fd = ops->open(w->disk, path, O_RDWR | O_CREAT | O_TRUNC, 0640);
 	if (fd < 0)
 		return fd == -EDQUOT ? -ENOSPC : fd == -EIO ? wal_break(w, fd) : fd;
 	if (w->try_direct) {
 		int direct;
-		rc = wal_open_rw(w, path, &direct);
-		if (rc == 0) {
+		if (wal_open_rw(w, path, &direct) == 0) {
 			(void)ops->close(w->disk, fd);
 			fd = direct;
 		}
@@ -82,7 +79,7 @@ static int build_begin(struct wal *w)
 	w->build_fd = fd;
 	w->build_off = 0;
 	/* Only to learn at once that there is no room. */
-	rc = ops->allocate(w->disk, fd, 0, w->segment_size);
+	int rc = ops->allocate(w->disk, fd, 0, w->segment_size);
 	return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO ? build_fail(w, rc) : 0;
 }
 
@@ -90,12 +87,10 @@ static int build_end(struct wal *w)
 {
 	const struct disk_ops *ops = w->disk->ops;
 	char from[WAL_PATH_MAX], to[WAL_PATH_MAX];
-	int rc = wal_path(w, from, "tmp", w->build_id);
 
-	if (rc == 0)
-		rc = wal_path(w, to, "seg", w->build_id);
-	if (rc == 0)
-		rc = ops->fdatasync(w->disk, w->build_fd);
+	wal_path(w, from, "tmp", w->build_id);
+	wal_path(w, to, "seg", w->build_id);
+	int rc = ops->fdatasync(w->disk, w->build_fd);
 	if (rc == 0)
 		rc = ops->rename(w->disk, from, to);
 	if (rc)
@@ -181,11 +176,9 @@ int wal_next_segment(struct wal *w)
 	memset(b, 0, WAL_HDR_BYTES);
 	random_bytes(&h.nonce, sizeof h.nonce);
 	wal_shdr_put(b, &h, w);
-	int rc = wal_path(w, from, "seg", spare);
-	if (rc == 0)
-		rc = wal_path(w, to, "wal", h.seq);
-	if (rc == 0)
-		rc = wal_open_rw(w, from, &fd);
+	wal_path(w, from, "seg", spare);
+	wal_path(w, to, "wal", h.seq);
+	int rc = wal_open_rw(w, from, &fd);
 	if (rc)
 		goto out;
 	rc = disk_pwrite(w->disk, fd, b, WAL_HDR_BYTES, 0);
@@ -271,12 +264,10 @@ static int recycle(struct wal *w)
 	bool keep = w->n_spares < w->want_spares && w->segs[0].size == w->segment_size;
 	int rc = carry_manifests(w, seq);
 
-	if (rc == 0)
-		rc = wal_path(w, from, "wal", seq);
-	if (rc == 0)
-		rc = wal_path(w, to, "seg", id);
 	if (rc)
 		return rc;
+	wal_path(w, from, "wal", seq);
+	wal_path(w, to, "seg", id);
 	rc = keep ? ops->rename(w->disk, from, to) : ops->unlink(w->disk, from);
 	if (rc == 0)
 		rc = ops->sync_dir(w->disk, w->dir);
