@@ -63,7 +63,11 @@ static int uring_sync(struct wal *w, struct io_uring *ring, const void *p, size_
 	int rc = io_uring_submit_and_wait(ring, 2);
 	if (rc < 0 && rc != -EINTR)
 		return rc;
-	for (int i = 0; i < 2; i++) {
+	/* Where memory is short the kernel may take only the first, or none; the rest is never answered. */
+	int taken = rc == -EINTR ? 2 : rc;
+	if (taken < 2)
+		err = -EIO;
+	for (int i = 0; i < taken; i++) {
 		do
 			rc = io_uring_wait_cqe(ring, &cqe);
 		while (rc == -EINTR);
