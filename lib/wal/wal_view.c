@@ -83,6 +83,8 @@ static int read_file(struct view *v)
 	while (rc == 0 && done < size) {
 		ssize_t got = d->ops->pread(
 			d, fd, v->img.data + done, VX_MIN((size_t)(size - done), 1u << 20), done);
+		if (got == -EINTR)
+			continue;
 		if (got <= 0)
 			break;
 		done += (uint64_t)got;
@@ -182,9 +184,9 @@ static int show_frame(struct view *v, uint64_t off, const struct wal_fhdr *f)
 	return v->ops->frame ? v->ops->frame(v->ctx, &show) : 0;
 }
 
-/* A frame of ours, *off moves behind it.  1: it is a torn one that ends the log. */
+/* A frame of ours, *off moves behind it; *ret_torn: it is a torn one that ends the log, and *off stays. */
 static int one_frame(struct view *v, const struct wal_fhdr *f, uint64_t seed, uint64_t limit,
-	bool last, uint64_t *off)
+	bool last, uint64_t *off, bool *ret_torn)
 {
 	uint64_t end = *off + VX_ALIGN_UP((uint64_t)f->len, WAL_BLOCK);
 	uint64_t next = limit;
@@ -195,8 +197,8 @@ static int one_frame(struct view *v, const struct wal_fhdr *f, uint64_t seed, ui
 	if (rc == 0 && !whole) {
 		next = next_frame(v, *off + WAL_BLOCK, limit, seed);
 		if (last && next == limit && f->number == v->last_number + 1) {
-			rc = damage(v, v->file, *off, true, "a torn flush");
-			return rc ? rc : 1;
+			*ret_torn = true;
+			return damage(v, v->file, *off, true, "a torn flush");
 		}
 	}
 	if (rc == 0 && f->number != v->last_number + 1)
@@ -216,11 +218,12 @@ static int frames(struct view *v, const struct wal_shdr *h, bool last)
 	uint64_t seed = wal_seed(h->nonce, h->seq), off = WAL_HDR_BYTES;
 	uint64_t limit = VX_MIN((uint64_t)v->img.len, h->segment_size);
 	struct wal_fhdr f;
+	bool torn = false;
 	int rc = 0;
 
-	while (rc == 0 && off + WAL_FRAME_HDR <= limit) {
+	while (rc == 0 && !torn && off + WAL_FRAME_HDR <= limit) {
 		if (frame_at(v, off, limit, seed, &f) && f.number > v->last_number) {
-			rc = one_frame(v, &f, seed, limit, last, &off);
+			rc = one_frame(v, &f, seed, limit, last, &off, &torn);
 			continue;
 		}
 		uint64_t next = next_frame(v, off + WAL_BLOCK, limit, seed);
@@ -230,7 +233,7 @@ static int frames(struct view *v, const struct wal_shdr *h, bool last)
 		off = next;
 	}
 	v->prev_end = off;
-	return rc < 0 ? rc : 0;
+	return rc;
 }
 
 /* --- segments ---------------------------------------------------------------------------------- */
