@@ -324,7 +324,7 @@ int wal_flush(struct wal *w)
 /* --- reading back ------------------------------------------------------------- */
 struct wal_seg *wal_seg_find(struct wal *w, uint32_t seq)
 {
-	if (!w->n_segs || seq < w->segs[0].seq || seq - w->segs[0].seq >= w->n_segs)
+	if (seq < w->segs[0].seq || seq - w->segs[0].seq >= w->n_segs)
 		return NULL;
 	return &w->segs[seq - w->segs[0].seq];
 }
@@ -337,15 +337,14 @@ struct reader {
 	uint64_t off;
 };
 
-/* Makes 'n' bytes at 'at' readable at *ret; a window is read ahead. */
-static int reader_get(
-	struct wal *w, struct reader *r, struct wal_pos at, size_t n, const uint8_t **ret)
+/* Makes 'n' bytes at 'at', in the segment 's', readable at *ret; a window is read ahead. */
+static int reader_get(struct wal *w, struct reader *r, const struct wal_seg *s, struct wal_pos at,
+	size_t n, const uint8_t **ret)
 {
-	const struct wal_seg *s = wal_seg_find(w, at.seg);
 	char path[WAL_PATH_MAX];
 	int rc;
 
-	if (!s || at.off + (uint64_t)n > s->end)
+	if (at.off + (uint64_t)n > s->end)
 		return -EUCLEAN;
 	if (r->seg != at.seg) {
 		if (r->fd >= 0)
@@ -396,12 +395,12 @@ static int read_rec(
 	if (!s)
 		return -EUCLEAN;
 	uint64_t seed = wal_seed(s->nonce, s->seq);
-	int rc = reader_get(w, r, at, WAL_REC_HDR, &p);
+	int rc = reader_get(w, r, s, at, WAL_REC_HDR, &p);
 	if (rc)
 		return rc;
 	if (!wal_rhdr_get(p, seed, ret_h))
 		return -EUCLEAN;
-	rc = reader_get(w, r, at, WAL_REC_HDR + ret_h->len, &p);
+	rc = reader_get(w, r, s, at, WAL_REC_HDR + ret_h->len, &p);
 	if (rc)
 		return rc;
 	if (!wal_payload_ok(ret_h, p + WAL_REC_HDR, seed))

@@ -118,8 +118,9 @@ void wal_shdr_put(uint8_t *p, const struct wal_shdr *h, struct wal *w)
 
 	for (size_t i = 0; i < w->n_groups; i++) {
 		const struct wal_group *g = w->groups[i];
-		if (!g->exists || n == WAL_GROUPS_MAX)
+		if (!g->exists)
 			continue;
+		assert(n < WAL_GROUPS_MAX);
 		uint8_t *r = p + WAL_HDR_FIXED + (size_t)n++ * WAL_ROW;
 		put_le32(r, g->id);
 		put_le32(r + 4, g->manifest.seg);

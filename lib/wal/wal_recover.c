@@ -304,13 +304,18 @@ static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
 	return 0;
 }
 
-/* No group may want what was recycled. */
+/* No group may want what was recycled, and the next table must hold them all. */
 static int groups_check(struct scan *s)
 {
+	unsigned n = 0;
+
 	for (size_t i = 0; i < s->w->n_groups; i++) {
 		const struct wal_group *g = s->w->groups[i];
 		if (!g->exists)
 			continue;
+		if (++n > WAL_GROUPS_MAX)
+			return vx_err_set(s->err, -EUCLEAN, "more than %u groups; suspect: %u",
+				WAL_GROUPS_MAX, g->id);
 		if (g->base > g->mark_index)
 			return vx_err_set(s->err, -EUCLEAN,
 				"group %u: entries %llu to %llu are missing; suspect: %u", g->id,
