@@ -21,7 +21,7 @@ int wal_sync_probe(struct wal *w)
 
 	atomic_store_explicit(&w->backend, WAL_PWRITE, memory_order_relaxed);
 	if (!w->may_uring)
-		return w->must_uring ? -EOPNOTSUPP : 0;
+		return 0;
 	int rc = io_uring_queue_init(RING_ENTRIES, &r, 0);
 	if (rc < 0)
 		return w->must_uring ? rc : 0;

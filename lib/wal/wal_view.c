@@ -69,7 +69,7 @@ static int read_file(struct view *v)
 	uint64_t size = 0, done = 0;
 	int n = snprintf(path, sizeof path, "%s/%s", v->dir, v->file);
 
-	if (n < 0 || (size_t)n >= sizeof path)
+	if ((size_t)n >= sizeof path)
 		return -ENAMETOOLONG;
 	int fd = d->ops->open(d, path, O_RDONLY, 0);
 	if (fd < 0)
@@ -154,11 +154,12 @@ static int records(struct view *v, uint64_t off, const struct wal_fhdr *f, uint6
 	return rc;
 }
 
+/* The header of a frame, which fits before 'limit'. */
 static bool frame_at(
 	const struct view *v, uint64_t off, uint64_t limit, uint64_t seed, struct wal_fhdr *ret)
 {
-	return off + WAL_FRAME_HDR <= limit && wal_fhdr_get(v->img.data + off, seed, ret) &&
-	       ret->n_records > 0 && ret->len >= WAL_FRAME_HDR && ret->len <= limit - off;
+	return wal_fhdr_get(v->img.data + off, seed, ret) && ret->n_records > 0 &&
+	       ret->len >= WAL_FRAME_HDR && ret->len <= limit - off;
 }
 
 /* From the block 'off' on: where the next frame with a higher number begins; 'limit': nowhere. */
@@ -191,17 +192,17 @@ static int one_frame(struct view *v, const struct wal_fhdr *f, uint64_t seed, ui
 	uint64_t end = *off + VX_ALIGN_UP((uint64_t)f->len, WAL_BLOCK);
 	uint64_t next = limit;
 	bool whole;
-	int rc = records(v, *off, f, seed, false, &whole);
+	int rc = records(v, *off, f, seed, false, &whole); /* 0: no caller was asked */
 
 	/* Inside a frame that is whole, blocks may look like frames. */
-	if (rc == 0 && !whole) {
+	if (!whole) {
 		next = next_frame(v, *off + WAL_BLOCK, limit, seed);
 		if (last && next == limit && f->number == v->last_number + 1) {
 			*ret_torn = true;
 			return damage(v, v->file, *off, true, "a torn flush");
 		}
 	}
-	if (rc == 0 && f->number != v->last_number + 1)
+	if (f->number != v->last_number + 1)
 		rc = damage(v, v->file, *off, false, "frames before this one are missing");
 	if (rc == 0)
 		rc = show_frame(v, *off, f);

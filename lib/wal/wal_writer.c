@@ -9,6 +9,7 @@
  */
 #include "wal/wal_writer.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/lock.h"
@@ -61,8 +62,8 @@ static void end_turn(struct wal *w, struct wal_req *req, int rc)
 	if (!req->in_order || req->turn == 0 || rc == -ENOSPC)
 		return;
 	struct wal_group *g = wal_group_find(w, req->recs[0].group);
-	if (g)
-		g->turns_done = req->turn;
+	assert(g); /* it gave the turn, and groups stay */
+	g->turns_done = req->turn;
 	req->turn = 0;
 }
 

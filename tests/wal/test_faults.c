@@ -180,10 +180,10 @@ static void accept_prefix(struct run *r, struct wal *w)
 static void leftovers(struct disk *d)
 {
 	static const uint8_t some[WAL_BLOCK];
-	static const char *const names[] = {"spare-0000000050.tmp", "spare-0000000051.seg", "notes",
-		"spare-0000000000.seg", "spare-4294967295.seg", "spare-9999999999.tmp",
-		"spare-0000000052.bak", "spare-52.tmp", "spare-", "0000000000.wal",
-		"4294967295.wal", "0000000002.wal~"};
+	static const char *const names[] = {"spare-0000000050.tmp", "spare-0000000053.tmp",
+		"spare-0000000051.seg", "notes", "spare-0000000000.seg", "spare-4294967295.seg",
+		"spare-9999999999.tmp", "spare-0000000052.bak", "spare-52.tmp", "spare-",
+		"0000000000.wal", "4294967295.wal", "0000000002.wal~"};
 
 	for (unsigned i = 0; i < VX_ARRAY_SIZE(names); i++) {
 		char path[64];
@@ -309,6 +309,17 @@ static void direct_writes_lose_nothing(void **state)
 	assert_true(faultdisk_direct_writes() > 10);
 }
 
+/* The same where a direct write is refused: the file cannot be opened the other way, say. */
+static void falling_back_loses_nothing(void **state)
+{
+	(void)state;
+	for (direct = DIRECT_NO_OPEN; direct <= DIRECT_NO_WRITE; direct++) {
+		(void)sweep(as_real, FAULT_OPEN, -EIO);
+		(void)sweep(as_real, FAULT_OPEN, -EMFILE);
+		(void)sweep(as_real, FAULT_PWRITE, -EIO);
+	}
+}
+
 /* Where direct writes are refused, at the open or at the write, the log does without, from the first
  * segment on or in the midst of an old log, and nobody notices. */
 static void refused_direct_writes_are_done_otherwise(void **state)
@@ -348,6 +359,95 @@ static void refused_direct_writes_are_done_otherwise(void **state)
 		fakedisk_free(r->d);
 		free(r);
 	}
+}
+
+/* A last segment that was cut short gets its zeros back, or the start fails and the next one does it. */
+static void a_start_that_fails_while_it_repairs_is_begun_again(void **state)
+{
+	(void)state;
+	static const enum fault_op ops[] = {
+		FAULT_OPEN, FAULT_PREAD, FAULT_PWRITE, FAULT_FDATASYNC, FAULT_SIZE, FAULT_SYNC_DIR};
+	struct run *r = calloc(1, sizeof *r);
+	const char *path = DIR_NAME "/0000000001.wal";
+	uint64_t rng = 4;
+	size_t size;
+	unsigned failed = 0;
+
+	assert_non_null(r);
+	r->d = must_disk(fakedisk_new());
+	struct wal *w = must_open(r->d);
+	assert_true(steps(r, w, &rng, 2));
+	uint64_t end = wal_cur(w)->end;
+	assert_int_equal(w->n_segs, 1);
+	wal_close(w);
+	uint8_t *p = fakedisk_bytes(r->d, path, &size), *all = malloc(size);
+	assert_non_null(all);
+	memcpy(all, p, size);
+	for (unsigned i = 0; i < VX_ARRAY_SIZE(ops); i++) {
+		bool end_of_sweep = false;
+		for (unsigned n = 1; !end_of_sweep; n++) {
+			assert_int_equal(fakedisk_put(r->d, path, all, (size_t)end), 0);
+			faultdisk_arm(ops[i], 0, 0);
+			struct disk *top = faultdisk(r->d);
+			faultdisk_arm(ops[i], n, -EIO);
+			int rc = wal_open(top, DIR_NAME, &small, &w, NULL);
+			end_of_sweep = !faultdisk_fired();
+			/* What a start asks only to hurry a disk along may fail. */
+			assert_true(rc == 0 || (rc == -EIO && !end_of_sweep));
+			failed += rc != 0;
+			if (rc == 0)
+				wal_close(w);
+			assert_int_equal(fakedisk_open_handles(r->d), 0);
+			fakedisk_crash(r->d, n);
+			w = must_open(r->d);
+			must_hold(w, &r->acked);
+			wal_close(w);
+			(void)fakedisk_bytes(r->d, path, &size);
+			assert_int_equal(size, small.segment_size_bytes);
+		}
+	}
+	assert_true(failed > 10);
+	free(all);
+	fakedisk_free(r->d);
+	model_release(&r->acked);
+	model_release(&r->ahead);
+	free(r);
+}
+
+/* Segments of the size that another start asked for are read, and are no spares of this one. */
+static void segments_of_another_size_do_not_come_back(void **state)
+{
+	(void)state;
+	struct run *r = calloc(1, sizeof *r);
+	struct wal_opts o = small;
+	uint64_t rng = 6;
+
+	assert_non_null(r);
+	r->d = must_disk(fakedisk_new());
+	struct wal *w = must_open(r->d);
+	assert_true(steps(r, w, &rng, STEPS));
+	wal_close(w);
+	o.segment_size_bytes *= 2;
+	o.spare_segments = 30;
+	for (unsigned i = 0; i < 2; i++) {
+		w = open_with(r->d, &o);
+		must_hold(w, &r->acked);
+		assert_int_equal(w->n_spares, i ? o.spare_segments : 0);
+		uint32_t old = wal_cur(w)->seq;
+		while (w->segs[0].seq <= old) {
+			assert_true(steps(r, w, &rng, 1));
+			assert_int_equal(wal_upkeep(w), 0);
+		}
+		struct wal_stats st;
+		wal_stat(w, &st);
+		assert_int_equal(st.size_bytes, (st.spares + st.segments) * o.segment_size_bytes);
+		assert_int_equal(fakedisk_used(r->d), st.size_bytes);
+		wal_close(w);
+	}
+	fakedisk_free(r->d);
+	model_release(&r->acked);
+	model_release(&r->ahead);
+	free(r);
 }
 
 /* --- names, sizes, options -------------------------------------------------------------- */
@@ -553,8 +653,10 @@ static void a_segment_goes_only_with_its_manifests(void **state)
 
 	assert_non_null(r);
 	struct wal *w = must_open(d);
-	assert_int_equal(model_stage(w, &idle), 0);
-	model_apply(&r->acked, &idle);
+	for (; idle.rec.group >= 7; idle.rec.group--) {
+		assert_int_equal(model_stage(w, &idle), 0);
+		model_apply(&r->acked, &idle);
+	}
 	assert_int_equal(wal_flush(w), 0);
 	while (w->n_segs < 3) {
 		struct model_rec x = {
@@ -618,6 +720,45 @@ static void a_very_long_flush_gives_its_memory_back(void **state)
 	fakedisk_free(d);
 }
 
+/* Entries come and go in flushes of any size: what memory knows of their places stays right. */
+static void places_stay_right_through_marks(void **state)
+{
+	(void)state;
+	struct run *r = calloc(1, sizeof *r);
+	struct wal_opts o = {.segment_size_bytes = 1u << 20, .node_id = 7};
+	uint64_t rng = 1;
+
+	assert_non_null(r);
+	r->d = must_disk(fakedisk_new());
+	struct wal *w = open_with(r->d, &o);
+	for (unsigned i = 0; i < 60; i++) {
+		const struct model_group *g = &r->ahead.g[0];
+		struct model_rec x = {.rec = {.group = 1, .type = WAL_ENTRY, .len = 8}};
+		unsigned n = 1 + (unsigned)(model_rng(&rng) % 100);
+		r->n_pending = 0;
+		while (n--) {
+			x.rec.index = g->mark + g->n + 1;
+			x.seed = x.rec.index;
+			stage(r, w, x);
+		}
+		x.rec = (struct wal_rec){.group = 1, .type = WAL_MARK};
+		x.rec.index = g->mark + model_rng(&rng) % (g->n + 1);
+		if (i % 2)
+			x.rec.index = g->mark + g->n - g->n / 16;
+		stage(r, w, x);
+		assert_int_equal(wal_flush(w), 0);
+		must_hold(w, &r->ahead);
+	}
+	wal_close(w);
+	w = open_with(r->d, &o);
+	must_hold(w, &r->ahead);
+	wal_close(w);
+	fakedisk_free(r->d);
+	model_release(&r->acked);
+	model_release(&r->ahead);
+	free(r);
+}
+
 static int stop_at_two(void *arg, uint32_t group)
 {
 	unsigned *n = arg;
@@ -666,7 +807,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_acknowledged_is_lost_by_any_error),
 		cmocka_unit_test_teardown(direct_writes_lose_nothing, unreal),
+		cmocka_unit_test_teardown(falling_back_loses_nothing, unreal),
 		cmocka_unit_test_teardown(refused_direct_writes_are_done_otherwise, unreal),
+		cmocka_unit_test(a_start_that_fails_while_it_repairs_is_begun_again),
+		cmocka_unit_test(segments_of_another_size_do_not_come_back),
 		cmocka_unit_test(only_leftovers_of_the_log_are_removed),
 		cmocka_unit_test(spares_beyond_the_most_are_removed),
 		cmocka_unit_test(a_path_too_long_is_refused_at_the_start),
@@ -674,6 +818,7 @@ int main(void)
 		cmocka_unit_test(damage_after_the_start_is_not_given_out),
 		cmocka_unit_test(a_segment_goes_only_with_its_manifests),
 		cmocka_unit_test(a_very_long_flush_gives_its_memory_back),
+		cmocka_unit_test(places_stay_right_through_marks),
 		cmocka_unit_test(groups_are_walked_until_told_to_stop),
 	};
 

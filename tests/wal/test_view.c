@@ -351,6 +351,16 @@ static void the_callers_error_ends_the_view(void **state)
 		assert_int_equal(v.calls, i);
 		assert_int_equal(fakedisk_open_handles(l.d), 0);
 	}
+	/* That a segment is missing is said of no file that is there. */
+	assert_int_equal(l.d->ops->unlink(l.d, DIR_NAME "/0000000002.wal"), 0);
+	const struct wal_view_ops ops = {.damage = on_damage};
+	whole = (struct seen){.l = &l};
+	assert_int_equal(wal_view(l.d, DIR_NAME, &ops, &whole, NULL), 0);
+	for (unsigned i = 1; i <= whole.calls; i++) {
+		struct seen v = {.l = &l, .stop_at = i};
+		assert_int_equal(wal_view(l.d, DIR_NAME, &ops, &v, NULL), 4711);
+		assert_int_equal(v.n_damage, i);
+	}
 	log_release(&l);
 }
 
