@@ -11,11 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fakedisk.h"
 #include "model.h"
 #include "oom.h"
 #include "wal/wal_i.h"
+#include "wal/wal_view.h"
+#include "wal/wal_writer.h"
 
 #define STEPS       40u
 #define PENDING_MAX 512u
@@ -141,10 +144,178 @@ static void the_log_survives_want_of_memory_anywhere(void **state)
 	free(r);
 }
 
+/* --- the writer --------------------------------------------------------------------- */
+#define CALLS 40u
+
+struct call {
+	struct wal_req req; /* first */
+	struct wal_rec rec;
+	int status;
+	unsigned answered;
+};
+
+static unsigned order;
+
+static void on_done(struct wal_req *req, int status)
+{
+	struct call *c = (struct call *)req;
+
+	c->status = status;
+	c->answered = ++order;
+}
+
+/* Memory that is short once refuses no request, unless it breaks the log; each is answered once, in its turn, and
+ * what was answered 0 is there. */
+static void the_writer_tries_again_what_it_had_no_memory_for(void **state)
+{
+	(void)state;
+	bool fired = true;
+	uint64_t n;
+
+	for (n = 1; fired; n++) {
+		struct disk *d = fakedisk_new();
+		struct call c[CALLS] = {0};
+		struct wal_writer *ww = NULL;
+		struct wal *w = NULL;
+		bool refused = false;
+		assert_non_null(d);
+		assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+		for (unsigned i = 0; i < CALLS; i++) {
+			c[i].rec = (struct wal_rec){.group = 1 + i,
+				.type = i % 3 ? WAL_HARDSTATE : WAL_ENTRY,
+				.index = i % 3 ? 0 : 1,
+				.term = 1 + i};
+			c[i].req = (struct wal_req){.recs = &c[i].rec,
+				.n = 1,
+				.in_order = i % 2,
+				.done = on_done,
+				.next = i + 1 < CALLS ? &c[i + 1].req : NULL};
+		}
+		order = 0;
+		oom_arm(n);
+		wal_writer_run(w, &refused, &c[0].req);
+		fired = oom_fired();
+		oom_arm(1);
+		assert_int_equal(wal_writer_start(w, &ww), -ENOMEM);
+		assert_null(ww);
+		oom_arm(0);
+		struct wal_stats st;
+		wal_stat(w, &st);
+		wal_close(w);
+		assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+		for (unsigned i = 0; i < CALLS; i++) {
+			struct wal_group_state g;
+			assert_int_equal(c[i].answered, i + 1);
+			assert_int_equal(c[i].status, st.broken && c[i].status ? -EIO : 0);
+			assert_int_equal(wal_group_load(w, 1 + i, &g, NULL), 0);
+			assert_true(g.exists || c[i].status);
+			wal_group_state_release(&g);
+		}
+		wal_close(w);
+		fakedisk_free(d);
+	}
+	assert_true(n > CALLS);
+}
+
+/* --- reading ------------------------------------------------------------------------- */
+/* A start that finds a file cut short, and a view: -ENOMEM, nothing held, nothing changed for the next try. */
+static void starts_and_views_may_be_tried_again(void **state)
+{
+	(void)state;
+	const struct wal_view_ops ops = {.segment = NULL};
+	struct disk *d = fakedisk_new();
+	struct wal *w = NULL;
+	struct model_rec r = {.rec = {.group = 1, .type = WAL_ENTRY, .index = 1, .len = 99}};
+	struct model m = {0};
+	bool fired = true;
+	size_t size;
+
+	assert_non_null(d);
+	assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+	assert_int_equal(model_stage(w, &r), 0);
+	model_apply(&m, &r);
+	assert_int_equal(wal_flush(w), 0);
+	wal_close(w);
+	for (uint64_t n = 1; fired; n++) {
+		/* fakedisk's own memory is not counted. */
+		uint8_t *p = fakedisk_bytes(d, "wal/0000000001.wal", &size);
+		uint8_t *all = malloc(size);
+		assert_non_null(all);
+		memcpy(all, p, size);
+		size_t cut = WAL_HDR_BYTES + WAL_BLOCK;
+		assert_int_equal(fakedisk_put(d, "wal/0000000001.wal", all, cut), 0);
+		free(all);
+		oom_arm(n);
+		int rc = wal_view(d, "wal", &ops, NULL, NULL);
+		fired = oom_fired();
+		assert_int_equal(rc, fired ? -ENOMEM : 0);
+		oom_arm(n);
+		rc = wal_open(d, "wal", &small, &w, NULL);
+		assert_int_equal(rc, oom_fired() ? -ENOMEM : 0);
+		fired |= oom_fired();
+		oom_arm(0);
+		if (rc == 0)
+			wal_close(w);
+		assert_int_equal(fakedisk_open_handles(d), 0);
+		struct loaded l;
+		assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+		assert_int_equal(model_load(w, &l, NULL), 0);
+		assert_null(model_differs(&m, &l));
+		loaded_release(&l);
+		wal_close(w);
+	}
+	model_release(&m);
+	fakedisk_free(d);
+}
+
+static int each_unlink(void *arg, const char *name)
+{
+	char path[512];
+
+	(void)snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
+	return unlink(path);
+}
+
+/* No memory for the ring: pwrite does. */
+static void no_memory_for_the_ring_is_no_error(void **state)
+{
+	(void)state;
+	char dir[256];
+	const char *tmp = getenv("TMPDIR");
+	bool fired = true;
+
+	(void)snprintf(dir, sizeof dir, "%s/vecfs-wal-XXXXXX", tmp ? tmp : "/tmp");
+	assert_non_null(mkdtemp(dir));
+	struct wal *w = NULL;
+	for (uint64_t n = 1; fired; n++) {
+		struct wal_rec r = {.group = 1, .type = WAL_HARDSTATE, .term = n};
+		struct wal_group_state st;
+		assert_int_equal(wal_open(disk_real(), dir, &small, &w, NULL), 0);
+		assert_int_equal(wal_stage(w, &r), 0);
+		oom_arm(n);
+		int rc = wal_flush(w);
+		fired = oom_fired();
+		oom_arm(0);
+		assert_int_equal(rc, 0);
+		wal_close(w);
+		assert_int_equal(wal_open(disk_real(), dir, &small, &w, NULL), 0);
+		assert_int_equal(wal_group_load(w, 1, &st, NULL), 0);
+		assert_int_equal(st.term, n);
+		wal_group_state_release(&st);
+		wal_close(w);
+	}
+	assert_int_equal(disk_real()->ops->list(disk_real(), dir, each_unlink, dir), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_log_survives_want_of_memory_anywhere)};
+		cmocka_unit_test(the_log_survives_want_of_memory_anywhere),
+		cmocka_unit_test(the_writer_tries_again_what_it_had_no_memory_for),
+		cmocka_unit_test(starts_and_views_may_be_tried_again),
+		cmocka_unit_test(no_memory_for_the_ring_is_no_error),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fakedisk.h"
+#include "model.h"
 #include "wal/wal_i.h"
 #include "wal/wal_writer.h"
 
@@ -423,6 +424,170 @@ static void refused_requests_are_not_overtaken(void **state)
 	(void)sem_destroy(&a.done);
 }
 
+/* --- the writer's work without its thread ------------------------------------------- */
+#define ORDERED_MAX 3000u
+#define TURN_GROUPS 3u
+
+struct ordered {
+	struct wal_req req; /* first */
+	struct wal_rec rec[2];
+	struct turns *all;
+	uint32_t group;
+	unsigned nth; /* of its group, in the order of submission */
+	int status;
+};
+
+struct turns {
+	struct ordered v[ORDERED_MAX];
+	unsigned n;
+	struct ordered *again[ORDERED_MAX]; /* refused, in the order of the answers */
+	unsigned n_again;
+	unsigned given[TURN_GROUPS + 1], done[TURN_GROUPS + 1];
+	uint64_t next[TURN_GROUPS + 1], durable[TURN_GROUPS + 1];
+	unsigned refusals, bad, answered;
+};
+
+static void on_turn(struct wal_req *req, int status)
+{
+	struct ordered *o = (struct ordered *)req;
+	struct turns *t = o->all;
+
+	o->status = status;
+	t->answered++;
+	if (status == -ENOSPC) {
+		t->refusals++;
+		t->again[t->n_again++] = o;
+		return;
+	}
+	if (req->in_order && req->n) {
+		/* Not before all of its group that came before it. */
+		assert_int_equal(o->nth, t->done[o->group]);
+		t->done[o->group]++;
+	}
+	if (status) {
+		assert_int_equal(status, -EINVAL);
+		t->bad++;
+		return;
+	}
+	for (unsigned i = 0; i < req->n; i++) {
+		if (req->recs[i].type == WAL_ENTRY)
+			t->durable[o->group] = req->recs[i].index;
+	}
+}
+
+static struct wal_req *random_request(struct turns *t, uint64_t *rng)
+{
+	struct ordered *o = &t->v[t->n++];
+	uint64_t dice = model_rng(rng) % 100;
+
+	assert_true(t->n < ORDERED_MAX);
+	*o = (struct ordered){.all = t, .group = 1 + (uint32_t)(model_rng(rng) % TURN_GROUPS)};
+	o->req = (struct wal_req){.recs = o->rec, .n = 1, .done = on_turn, .in_order = true};
+	if (dice < 60) {
+		o->req.n = 1 + (unsigned)(dice % 2);
+		for (unsigned i = 0; i < o->req.n; i++)
+			o->rec[i] = entry(o->group, ++t->next[o->group], (size_t)(dice * 100));
+	} else if (dice < 76) {
+		o->rec[0] = (struct wal_rec){.group = o->group, .type = WAL_HARDSTATE, .term = 1};
+	} else if (dice < 84) {
+		o->rec[0] = (struct wal_rec){.group = o->group, .type = WAL_TRUNCATE};
+	} else if (dice < 92) {
+		o->req.n = 0;
+	} else {
+		/* A mark may overtake: it makes room. */
+		o->rec[0] = (struct wal_rec){.group = o->group, .type = WAL_MARK};
+		o->rec[0].index = t->durable[o->group];
+		o->req.in_order = false;
+	}
+	if (o->req.in_order && o->req.n)
+		o->nth = t->given[o->group]++;
+	return &o->req;
+}
+
+/* Whatever is refused and comes again, and whatever lies between: the requests of a group that are in order are
+ * answered for good in their order, so that entries have no gaps; each is answered once a time. */
+static void turns_are_kept_through_refusals(void **state)
+{
+	(void)state;
+	struct turns *t = calloc(1, sizeof *t);
+	struct disk *d = fakedisk_new();
+	struct wal *w = NULL;
+	uint64_t rng = 31;
+	bool refused = false;
+
+	assert_non_null(t);
+	assert_non_null(d);
+	assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+	for (unsigned round = 0; round < 300; round++) {
+		struct wal_req *list = NULL, **tail = &list;
+		unsigned submitted = 0, again = t->n_again, fresh = (unsigned)(model_rng(&rng) % 9);
+		struct ordered *refused_once[ORDERED_MAX];
+		memcpy(refused_once, t->again, again * sizeof *refused_once);
+		t->n_again = 0;
+		fakedisk_limit(d, round < 290 ? 3 * small.segment_size_bytes + 100 : UINT64_MAX);
+		/* Often room enough for the old ones alone, or only later. */
+		for (unsigned i = 0; i < again; i++, submitted++) {
+			*tail = &refused_once[i]->req;
+			tail = &(*tail)->next;
+		}
+		for (unsigned i = 0; i < fresh; i++, submitted++) {
+			*tail = random_request(t, &rng);
+			tail = &(*tail)->next;
+		}
+		*tail = NULL;
+		unsigned before = t->answered;
+		wal_writer_run(w, &refused, list);
+		assert_int_equal(t->answered, before + submitted);
+		assert_int_equal(wal_staged(w), 0);
+	}
+	assert_int_equal(t->n_again, 0);
+	print_message("%u refusals\n", t->refusals);
+	assert_true(t->refusals > 100);
+	assert_true(t->bad > 10);
+	for (uint32_t g = 1; g <= TURN_GROUPS; g++) {
+		assert_int_equal(t->done[g], t->given[g]);
+		assert_int_equal(t->durable[g], t->next[g]);
+	}
+	wal_close(w);
+	assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+	for (uint32_t g = 1; g <= TURN_GROUPS; g++) {
+		struct wal_group_state st;
+		assert_int_equal(wal_group_load(w, g, &st, NULL), 0);
+		assert_int_equal(st.mark_index + st.n_entries, t->next[g]);
+		wal_group_state_release(&st);
+	}
+	wal_close(w);
+	fakedisk_free(d);
+	free(t);
+}
+
+/* No thread: an error, and the log is still the caller's. */
+static void no_thread_is_an_error(void **state)
+{
+	(void)state;
+	struct disk *d = fakedisk_new();
+	struct wal_writer *ww = NULL;
+	struct wal *w = NULL;
+	pthread_attr_t old, huge;
+
+	assert_non_null(d);
+	assert_int_equal(wal_open(d, "wal", &small, &w, NULL), 0);
+	assert_int_equal(pthread_getattr_default_np(&old), 0);
+	assert_int_equal(pthread_attr_init(&huge), 0);
+	assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << 46), 0);
+	assert_int_equal(pthread_setattr_default_np(&huge), 0);
+	int rc = wal_writer_start(w, &ww);
+	assert_int_equal(pthread_setattr_default_np(&old), 0);
+	assert_int_equal(rc, -EAGAIN);
+	assert_null(ww);
+	wal_writer_stop(ww);
+	assert_int_equal(wal_writer_start(w, &ww), 0);
+	wal_writer_stop(ww);
+	(void)pthread_attr_destroy(&huge);
+	(void)pthread_attr_destroy(&old);
+	fakedisk_free(d);
+}
+
 /* A request that cannot be staged fails alone. */
 static void a_bad_request_fails_alone(void **state)
 {
@@ -507,6 +672,8 @@ int main(void)
 		cmocka_unit_test(requests_may_be_resubmitted_in_the_answer),
 		cmocka_unit_test(full_disk_refuses_entries_and_takes_marks),
 		cmocka_unit_test(refused_requests_are_not_overtaken),
+		cmocka_unit_test(turns_are_kept_through_refusals),
+		cmocka_unit_test(no_thread_is_an_error),
 		cmocka_unit_test(a_bad_request_fails_alone),
 		cmocka_unit_test(after_an_error_all_are_refused),
 	};
