@@ -353,6 +353,29 @@ static void refused_direct_writes_are_done_otherwise(void **state)
 			assert_int_equal(wal_upkeep(w), 0);
 		}
 		must_hold(w, &r->acked);
+
+		/* And then not even that: the log is broken, and a start finds all. */
+		w->try_direct = true;
+		assert_true(w->n_spares > 0);
+		bool well = true;
+		for (uint32_t seq = wal_cur(w)->seq; well && wal_cur(w)->seq == seq;) {
+			faultdisk_arm(FAULT_OPEN, 2, -EMFILE);
+			struct model_rec x = {.rec = {.group = 1, .type = WAL_RESET, .len = 3000}};
+			x.rec.index = rng % 1000;
+			stage(r, w, x);
+			int rc = wal_flush(w);
+			well = rc == 0;
+			if (well)
+				acknowledge(r);
+			else
+				assert_true(check_broken(w, rc));
+		}
+		assert_false(well);
+		assert_true(faultdisk_fired());
+		wal_close(w);
+		fakedisk_crash(r->d, 8);
+		w = must_open(r->d);
+		accept_prefix(r, w);
 		wal_close(w);
 		model_release(&r->acked);
 		model_release(&r->ahead);

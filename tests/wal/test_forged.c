@@ -408,6 +408,29 @@ static void resets_may_not_be_endless(void **state)
 	free(l);
 }
 
+/* A frame that is not whole and not the next one is no torn flush: others were before it. */
+static void a_broken_frame_out_of_turn_is_not_called_torn(void **state)
+{
+	(void)state;
+	struct forged *l = sound();
+	change(l, &(struct change){.part = REC, .seg = 2, .frame = 1, .field = 40, .width = 8});
+	struct disk *d = lay_out(l, 0, SEGS);
+	struct told t = view(d);
+	assert_int_equal(t.torn, 1);
+	assert_int_equal(t.damage, 0);
+	fakedisk_free(d);
+	change(l, &(struct change){
+			  .part = FRM, .seg = 2, .frame = 1, .field = 8, .width = 8, .value = 9});
+	d = lay_out(l, 0, SEGS);
+	t = view(d);
+	assert_int_equal(t.torn, 0);
+	assert_non_null(strstr(t.why, "frames before this one"));
+	assert_non_null(strstr(t.why, LOST));
+	refused(d, -EUCLEAN, LATER, "out of turn");
+	fakedisk_free(d);
+	free(l);
+}
+
 /* However many payloads of a flush are bad, some of the groups are named, and none twice over the message's end. */
 static void many_suspects_are_named_as_far_as_there_is_room(void **state)
 {
@@ -493,6 +516,7 @@ int main(void)
 		cmocka_unit_test(a_sound_log_opens),
 		cmocka_unit_test(one_field_that_cannot_be_is_refused),
 		cmocka_unit_test(resets_may_not_be_endless),
+		cmocka_unit_test(a_broken_frame_out_of_turn_is_not_called_torn),
 		cmocka_unit_test(many_suspects_are_named_as_far_as_there_is_room),
 		cmocka_unit_test(more_groups_than_a_table_holds_are_refused),
 		cmocka_unit_test(truncated_entries_may_lie_in_what_was_recycled),
