@@ -65,7 +65,7 @@ struct wal;
 /* Opens or creates the log in 'dir' (which exists).  A torn tail of the last
  * segment is cut off; damage before a later flush is -EUCLEAN with the segment,
  * offset and suspect groups in 'err', and nothing is changed on disk.
- * -ENOSPC: no room for the first segment. */
+ * -ENOSPC: no room for the first segment.  -ENAMETOOLONG: of 'dir' and the names in it. */
 VX_MUST_CHECK
 int wal_open(struct disk *disk, const char *dir, const struct wal_opts *opts, struct wal **ret,
 	struct vx_err *err);

@@ -219,6 +219,10 @@ static bool one_run(struct run *r, struct disk *top, enum fault_op op, unsigned 
 	}
 	bool fired = faultdisk_fired();
 	assert_true(well || fired);
+	/* What did not get to the disk is never passed over. */
+	if (err == -EIO && (op == FAULT_PWRITE || op == FAULT_FDATASYNC || op == FAULT_RENAME ||
+				   op == FAULT_UNLINK || op == FAULT_SYNC_DIR))
+		assert_true(!well || !fired);
 	faultdisk_arm(op, 0, 0);
 	return !fired;
 }
@@ -276,6 +280,34 @@ static void nothing_acknowledged_is_lost_by_any_error(void **state)
 {
 	(void)state;
 	every_call_may_fail(faultdisk, VX_ARRAY_SIZE(errors));
+}
+
+/* A quota that is used up is a full disk, wherever the making of a spare meets it: nothing breaks, and with room the
+ * spare is made. */
+static void no_room_breaks_nothing(void **state)
+{
+	(void)state;
+	static const enum fault_op ops[] = {
+		FAULT_OPEN, FAULT_ALLOCATE, FAULT_PWRITE, FAULT_FDATASYNC, FAULT_RENAME};
+	struct disk *d = must_disk(fakedisk_new());
+	struct wal *w = must_open(faultdisk(d));
+
+	for (unsigned i = 0; i < VX_ARRAY_SIZE(ops); i++) {
+		for (unsigned quota = 0; quota < 2; quota++) {
+			unsigned n = w->n_spares + 1;
+			uint64_t used = fakedisk_used(d);
+			faultdisk_arm(ops[i], 1, quota ? -EDQUOT : -ENOSPC);
+			assert_int_equal(wal_spares_ensure(w, n), -ENOSPC);
+			assert_true(faultdisk_fired());
+			assert_false(is_broken(w));
+			assert_int_equal(fakedisk_used(d), used);
+			assert_int_equal(wal_spares_ensure(w, n), 0);
+			assert_int_equal(w->n_spares, n);
+		}
+	}
+	wal_close(w);
+	assert_int_equal(fakedisk_open_handles(d), 0);
+	fakedisk_free(d);
 }
 
 /* --- O_DIRECT ------------------------------------------------------------------------ */
@@ -829,6 +861,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_acknowledged_is_lost_by_any_error),
+		cmocka_unit_test(no_room_breaks_nothing),
 		cmocka_unit_test_teardown(direct_writes_lose_nothing, unreal),
 		cmocka_unit_test_teardown(falling_back_loses_nothing, unreal),
 		cmocka_unit_test_teardown(refused_direct_writes_are_done_otherwise, unreal),
