@@ -177,7 +177,8 @@ struct fs {
 	struct vx_mutex lock;
 	struct tree tree;
 	struct worker *workers;
-	struct fuse_buf first; /* a request that was read before there were workers; its memory is libfuse's */
+	struct fuse_buf
+		first; /* a request that was read before there were workers; its memory is libfuse's */
 	unsigned n_workers, max_workers;
 	struct handle *handles; /* open files */
 };

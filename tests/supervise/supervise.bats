@@ -302,10 +302,10 @@ EOF
 	mkdir "$M/c"
 	echo l2 >"$M/c/config/metric"
 	awk 'BEGIN { for (i = 0; i < 500; i++) printf "{\"id\":\"%d\",\"vector\":[%d,0,0]}\n", i, i }' >"$M/c/append"
-	"$VECFS_BIN/../tests/mount/asks" "$M/c" 500 1500 >"$B/asks" 2>&1 &
+	"$VECFS_BIN/../tests/mount/asks" "$M/c" 500 4000 >"$B/asks" 2>&1 &
 	local pid=$! n=0
 	while kill -0 "$pid" 2>/dev/null; do
-		sleep 0.0$((RANDOM % 10))
+		sleep "0.$((26 + RANDOM % 40))" # later than what is "soon" to the supervisor
 		kill_worker
 		n=$((n + 1))
 	done
@@ -341,7 +341,7 @@ EOF
 	"$VECFS_BIN/vec-bench" --make 30000 --dim 128 -o "$B/a.fvecs" --queries 2 --query-out "$B/q.fvecs" >/dev/null
 	"$VECFS_BIN/vec-create" c --dim 128 --metric l2
 	"$VECFS_BIN/vec-put" c "$B/a.fvecs"
-	for _ in $(seq 3000); do echo '{"id":"7","k":1,"exact":true}'; done >"$B/many"
+	for _ in $(seq 5000); do echo '{"id":"7","k":1,"exact":true}'; done >"$B/many"
 	{ cat "$B/many" >"$M/c/query"; touch "$B/answered"; } &
 	local asker=$!
 	sleep 0.3
