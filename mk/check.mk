@@ -105,18 +105,32 @@ fuzz: ## every fuzzer, FUZZ_RUNS executions (1000000) each, at most FUZZ_SECONDS
 fuzz-short: ## every fuzzer for a few seconds, over its corpus and the kept crashes
 	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-quick
 
-coverage: ## line coverage of the C tests, by file; branches of the log, at least COVERAGE_BRANCHES (95) per cent
+coverage: ## line coverage of the C tests, by file; branches of the log and of Raft, at least COVERAGE_BRANCHES (95) per cent
 	+$(Q)$(MAKE) --no-print-directory VARIANT=cov check-c
+	+$(Q)$(MAKE) --no-print-directory VARIANT=cov coverage-sim
 	$(Q)gcovr -r . --object-directory $(O)/cov -e 'tests/' -e '$(O)/' -s
 	+$(Q)$(MAKE) --no-print-directory coverage-branches
 
 # What can only be an error of the programmer's (assert) has no second branch to take.
 COVERAGE_BRANCHES ?= 95
-coverage-branches:
-	$(Q)gcovr -r . --object-directory $(O)/cov -f 'lib/wal/' --branches --exclude-unreachable-branches \
+COVERAGE_SEEDS ?= 40
+COVERED := wal raft
+# Each directory is held by itself.
+.PHONY: coverage-raft coverage-sim
+.PHONY: $(COVERED:%=coverage-branches-%)
+$(COVERED:%=coverage-branches-%): coverage-branches-%:
+	$(Q)gcovr -r . --object-directory $(O)/cov -f 'lib/$*/' --branches --exclude-unreachable-branches \
 		--exclude-throw-branches --exclude-lines-by-pattern '.*assert\(.*' \
 		--fail-under-branch $(COVERAGE_BRANCHES)
+coverage-branches:
+	+$(Q)rc=0; for d in $(COVERED); do \
+		$(MAKE) --no-print-directory coverage-branches-$$d || rc=1; done; exit $$rc
 # The log alone, in some minutes.
 coverage-wal: ## branch coverage of lib/wal
 	+$(Q)$(MAKE) --no-print-directory VARIANT=cov check-c-wal
-	+$(Q)$(MAKE) --no-print-directory coverage-branches
+	+$(Q)$(MAKE) --no-print-directory coverage-branches-wal
+coverage-sim: $(SIM_BIN)
+	$(Q)SEED=1 SEEDS=$(COVERAGE_SEEDS) JOBS=$(JOBS) $(SIM_BIN)
+coverage-raft: ## branch coverage of lib/raft, by its tests and some seeds of the simulator
+	+$(Q)$(MAKE) --no-print-directory VARIANT=cov check-c-raft coverage-sim
+	+$(Q)$(MAKE) --no-print-directory coverage-branches-raft
