@@ -110,7 +110,7 @@ test_common = $(patsubst %.c,$(OUT)/%.o,$(TEST_COMMON_$(firstword $(subst /, ,$(
 module_bins = $(filter $(OUT)/tests/$(1)/%,$(TEST_BINS))
 # What test_oom is linked with: the library's own allocations go through tests/wal/oom.c.
 OOM_LIB := $(OUT)/libvecfs-oom.a
-OOM_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup asprintf raft_malloc raft_calloc raft_realloc
+OOM_CALLS := malloc calloc realloc reallocarray aligned_alloc strdup strndup asprintf raft_malloc raft_calloc raft_realloc
 $(OOM_LIB): $(LIB)
 	$(call say,OBJCOPY,$@)
 	$(Q)objcopy $(foreach c,$(OOM_CALLS),--redefine-sym $(c)=oom_$(c)) $< $@

@@ -22,10 +22,6 @@
 
 #include "base/log.h"
 
-/* How long a start waits for memory. */
-#define MEMORY_TRIES             100u
-#define MEMORY_WAIT_US           10000u
-
 #define DEFAULT_MARK_BYTES       (16u << 20)
 #define DEFAULT_MARK_INTERVAL_MS 30000u
 #define INSTALL_TIMEOUT_MS       (10u * 60 * 1000) /* files travel out of band */
@@ -286,9 +282,9 @@ int repl_core_start(struct repl_core_group *g, struct vx_err *err)
 	/* Both may be done again, and there is no way back to a group that was not started. */
 	unsigned tries = 0;
 	while ((!repl_guard_begin_term(g) || !repl_guard_put_configuration_right(g)) &&
-		++tries < MEMORY_TRIES)
-		usleep(MEMORY_WAIT_US);
-	if (tries == MEMORY_TRIES) {
+		++tries < REPL_MEMORY_TRIES)
+		usleep(REPL_MEMORY_WAIT_US);
+	if (tries == REPL_MEMORY_TRIES) {
 		repl_core_fatal(g, -ENOMEM, "no memory for a term");
 		return vx_err_set(err, -ENOMEM, "group %u: no memory", g->opts.group);
 	}

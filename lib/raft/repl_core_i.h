@@ -11,6 +11,10 @@
 #define REPL_MARK_RETRY_MS 200u /* after a failed mark */
 #define REPL_ADDRESS_MAX   24u  /* a node id in decimal */
 
+/* How long what cannot fail waits for memory. */
+#define REPL_MEMORY_TRIES   100u
+#define REPL_MEMORY_WAIT_US 10000u
+
 /* Entries from 'first' on have 'term', up to the next span. */
 struct repl_span {
 	uint64_t first, term;

@@ -9,7 +9,7 @@
  * Callbacks of libraft never run inside the call that causes them; they are deferred to
  * the end of the step (repl_core_defer).
  *
- * What can fail: allocation (libraft gets RAFT_NOMEM), and the log (rule 6: the node ends).
+ * What can fail: allocation (libraft gets RAFT_NOMEM, where it bears that), and the log (rule 6: the node ends).
  * A full disk never reaches libraft: the env keeps the request until there is room.
  */
 #include "raft/repl_core_i.h"
@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/lsan_interface.h>
 #endif
@@ -46,11 +47,8 @@ static struct repl_core_group *group_of(struct raft_io *io)
 
 static struct io_op *op_new(struct repl_core_group *g, enum io_kind kind, unsigned n)
 {
-	size_t bytes;
-	if (vx_mul_overflow(n, sizeof(struct wal_rec), &bytes) ||
-		vx_add_overflow(bytes, sizeof(struct io_op), &bytes))
-		return NULL;
-	struct io_op *o = calloc(1, bytes);
+	_Static_assert(sizeof(size_t) >= 8, "the product cannot overflow");
+	struct io_op *o = calloc(1, sizeof *o + (size_t)n * sizeof o->recs[0]);
 	if (!o)
 		return NULL;
 	o->g = g;
@@ -85,14 +83,14 @@ static void mark_durable(struct repl_core_group *g, struct io_op *o)
 	g->mark_term = o->recs[0].term;
 }
 
-/* libraft 0.15 forgets to free the array (16 bytes) of an install that did not succeed.  Freeing
- * it here would be a second time under a library that does not forget. */
-static void tolerate_lost_array(const void *bufs)
+/* libraft 0.15 forgets to free the array (16 bytes) of an install that did not succeed, and all of one that did
+ * not even begin.  Freeing it here would be a second time under a library that does not forget. */
+static void tolerate_lost(const void *p)
 {
 #if defined(__SANITIZE_ADDRESS__)
-	__lsan_ignore_object(bufs);
+	__lsan_ignore_object(p);
 #else
-	(void)bufs;
+	(void)p;
 #endif
 }
 
@@ -119,7 +117,7 @@ static void op_report(struct repl_core_group *g, struct io_op *o, int status)
 		if (rv == 0)
 			mark_durable(g, o);
 		else
-			tolerate_lost_array(o->bufs);
+			tolerate_lost(o->bufs);
 		o->req.put->cb(o->req.put, rv);
 		/* libraft has taken the snapshot's configuration, but still waits for what it knew
 		 * before to be committed. */
@@ -210,20 +208,19 @@ void repl_io_open_gate(struct repl_core_group *g)
 	}
 }
 
-/* Sends 'm' or queues it behind the gate; takes the contents of 'bytes'. */
-static int send_or_gate(struct repl_core_group *g, const struct raft_message *m, struct buf *bytes)
+/* Sends 'm' or queues it behind the gate, then with the contents of 'bytes'. */
+static void send_or_gate(struct repl_core_group *g, const struct raft_message *m, struct buf *bytes)
 {
 	const char *address = m->server_address ? m->server_address : "";
 	if (g->hs_submitted == g->hs_durable) {
 		g->env->ops->send(
 			g->env, g->opts.group, m->server_id, address, bytes->data, bytes->len);
-		buf_release(bytes);
-		return 0;
+		return;
 	}
 	size_t len = strlen(address);
 	struct repl_gated *q = malloc(sizeof *q + len + 1);
 	if (!q)
-		return -ENOMEM;
+		return;
 	q->need = g->hs_submitted;
 	q->to = m->server_id;
 	q->bytes = *bytes;
@@ -232,7 +229,20 @@ static int send_or_gate(struct repl_core_group *g, const struct raft_message *m,
 	*g->gated_tail = q;
 	g->gated_tail = &q->next;
 	*bytes = (struct buf)BUF_INIT;
-	return 0;
+}
+
+/* libraft 0.15 frees the entries of a message twice when its answer cannot be sent, so sending does not
+ * fail: without memory the message is lost, and for the little that its callback needs we wait. */
+static struct send_defer *send_defer_new(struct repl_core_group *g)
+{
+	for (unsigned tries = 0; tries < REPL_MEMORY_TRIES; tries++) {
+		struct send_defer *s = calloc(1, sizeof *s);
+		if (s)
+			return s;
+		usleep(REPL_MEMORY_WAIT_US);
+	}
+	repl_core_fatal(g, -ENOMEM, "no memory for a message");
+	return NULL;
 }
 
 static int io_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
@@ -243,20 +253,13 @@ static int io_send(struct raft_io *io, struct raft_io_send *req, const struct ra
 	struct raft_message m = *message;
 	struct repl_msg_head head = {
 		.group = g->opts.group, .from = g->opts.node_id, .to = m.server_id};
-	int rc = 0;
-
-	struct send_defer *s = calloc(1, sizeof *s);
+	struct send_defer *s = send_defer_new(g);
 	if (!s)
 		return RAFT_NOMEM;
 	if (!g->closing && !g->dead && repl_guard_send(g, &m) == REPL_PASS) {
-		rc = repl_msg_encode(&head, &m, &bytes);
-		if (rc == 0)
-			rc = send_or_gate(g, &m, &bytes);
-	}
-	if (rc != 0) {
+		if (repl_msg_encode(&head, &m, &bytes) == 0)
+			send_or_gate(g, &m, &bytes);
 		buf_release(&bytes);
-		free(s);
-		return repl_errno_to_raft(rc);
 	}
 	req->cb = cb;
 	s->req = req;
@@ -355,19 +358,22 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
 		return RAFT_CANCELED;
 
 	struct io_op *o = op_new(g, install ? IO_INSTALL : IO_MARK, 1);
-	if (!o)
-		return RAFT_NOMEM;
 	struct repl_manifest m = {
 		.conf_index = snapshot->configuration_index,
 		.conf = snapshot->configuration,
 		.host = snapshot->bufs[0].base,
 		.host_len = snapshot->bufs[0].len,
 	};
-	int rc = repl_manifest_encode(&m, &o->manifest);
+	int rc = o ? repl_manifest_encode(&m, &o->manifest) : -ENOMEM;
 	if (rc == 0 && install)
 		rc = repl_conf_base(g, m.conf_index, &m.conf);
 	if (rc != 0) {
-		buf_release(&o->manifest);
+		if (install) {
+			tolerate_lost(m.host);
+			tolerate_lost(m.conf.servers);
+		}
+		if (o)
+			buf_release(&o->manifest);
 		free(o);
 		return repl_errno_to_raft(rc);
 	}

@@ -45,6 +45,19 @@ static int start_change(struct repl_core_group *g, struct change *c)
 	return RAFT_INVALID;
 }
 
+/* libraft 0.15 frees the configuration of a change whose append failed, having adopted it, and keeps its
+ * progress of as many servers; were the entry to stay in its log too, what follows would get another index
+ * there than here.  Neither can be mended from outside: the group ends, with an empty configuration. */
+static void take_back(struct repl_core_group *g, const struct raft_server *before, int rv)
+{
+	bool adopted = g->raft.configuration.servers != before;
+	if (!adopted && raft_last_index(&g->raft) == g->last_index)
+		return;
+	if (adopted)
+		raft_configuration_init(&g->raft.configuration);
+	repl_core_fatal(g, repl_errno_from_raft(rv), "a change of members cannot be taken back");
+}
+
 void repl_core_change(struct repl_core_group *g, struct repl_change_req *req)
 {
 	int rc = g->closing || g->dead ? -EROFS : repl_guard_may_change(g, req->kind, req->id);
@@ -59,9 +72,11 @@ void repl_core_change(struct repl_core_group *g, struct repl_change_req *req)
 	g->change = c;
 	assert(!g->stepping);
 	g->stepping = true;
+	const struct raft_server *before = g->raft.configuration.servers;
 	int rv = start_change(g, c);
 	g->stepping = false;
 	if (rv != 0) {
+		take_back(g, before, rv);
 		g->change = NULL;
 		free(c);
 		req->done(req, repl_errno_from_raft(rv));

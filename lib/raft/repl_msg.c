@@ -31,6 +31,7 @@
 #define MSG_VERSION          1u
 #define MSG_HEAD_BYTES       32u
 #define MSG_SUM_BYTES        8u
+#define MSG_APPEND_BYTES     36u /* of an AppendEntries before its entries */
 #define MSG_ENTRY_HEAD_BYTES 16u
 #define CONF_SERVER_MIN      11u /* id, role, address length */
 
@@ -95,37 +96,38 @@ out:
 
 static int put_append_entries(const struct raft_append_entries *ae, struct buf *b)
 {
-	size_t total = 0;
+	size_t total = MSG_APPEND_BYTES;
 	if (ae->n_entries > REPL_MSG_ENTRIES_MAX)
 		return -EMSGSIZE;
 	for (unsigned i = 0; i < ae->n_entries; i++) {
-		if (vx_add_overflow(total, ae->entries[i].buf.len + MSG_ENTRY_HEAD_BYTES, &total))
+		total += MSG_ENTRY_HEAD_BYTES;
+		if (total > REPL_MSG_BYTES_MAX ||
+			ae->entries[i].buf.len > REPL_MSG_BYTES_MAX - total)
 			return -EMSGSIZE;
+		total += ae->entries[i].buf.len;
 	}
-	if (total > REPL_MSG_BYTES_MAX)
-		return -EMSGSIZE;
-	int rc = buf_reserve(b, total + 64);
-	if (rc == 0)
-		rc = buf_put_le64(b, ae->term);
-	if (rc == 0)
-		rc = buf_put_le64(b, ae->prev_log_index);
-	if (rc == 0)
-		rc = buf_put_le64(b, ae->prev_log_term);
-	if (rc == 0)
-		rc = buf_put_le64(b, ae->leader_commit);
-	if (rc == 0)
-		rc = buf_put_le32(b, ae->n_entries);
-	for (unsigned i = 0; rc == 0 && i < ae->n_entries; i++) {
+	int rc = buf_reserve(b, total + MSG_SUM_BYTES);
+	if (rc != 0)
+		return rc;
+	uint8_t *p = b->data + b->len;
+	put_le64(p, ae->term);
+	put_le64(p + 8, ae->prev_log_index);
+	put_le64(p + 16, ae->prev_log_term);
+	put_le64(p + 24, ae->leader_commit);
+	put_le32(p + 32, ae->n_entries);
+	p += MSG_APPEND_BYTES;
+	for (unsigned i = 0; i < ae->n_entries; i++) {
 		const struct raft_entry *e = &ae->entries[i];
-		rc = buf_put_le64(b, e->term);
-		if (rc == 0)
-			rc = buf_put_le32(b, e->type);
-		if (rc == 0)
-			rc = buf_put_le32(b, (uint32_t)e->buf.len);
-		if (rc == 0)
-			rc = buf_append(b, e->buf.base, e->buf.len);
+		put_le64(p, e->term);
+		put_le32(p + 8, e->type);
+		put_le32(p + 12, (uint32_t)e->buf.len);
+		p += MSG_ENTRY_HEAD_BYTES;
+		if (e->buf.len > 0)
+			memcpy(p, e->buf.base, e->buf.len);
+		p += e->buf.len;
 	}
-	return rc;
+	b->len += total;
+	return 0;
 }
 
 static int put_words(struct buf *b, const uint64_t *w, unsigned n)

@@ -1,1 +1,2 @@
-TESTS += raft/test_msg raft/test_guard raft/test_member raft/test_pump
+TEST_COMMON_raft := tests/raft/nodes.c tests/wal/fakedisk.c tests/wal/oom.c
+TESTS += raft/test_msg raft/test_guard raft/test_member raft/test_pump raft/test_oom

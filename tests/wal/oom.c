@@ -89,6 +89,11 @@ char *oom_strdup(const char *s)
 	return p ? memcpy(p, s, n) : NULL;
 }
 
+char *oom_strndup(const char *s, size_t max)
+{
+	return out() ? NULL : strndup(s, max);
+}
+
 int oom_asprintf(char **ret, const char *fmt, ...)
 {
 	va_list ap;
