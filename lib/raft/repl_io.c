@@ -116,8 +116,7 @@ static void op_report(struct repl_core_group *g, struct io_op *o, int status)
 		g->installing = false;
 		if (rv == 0)
 			mark_durable(g, o);
-		else
-			tolerate_lost(o->bufs);
+		tolerate_lost(o->bufs); /* the host may yet refuse to restore it */
 		o->req.put->cb(o->req.put, rv);
 		/* libraft has taken the snapshot's configuration, but still waits for what it knew
 		 * before to be committed. */

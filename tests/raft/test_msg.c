@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "raft/repl_msg.h"
+#include "raft/repl_core_i.h"
 
 static const struct repl_msg_head head = {.group = 7, .from = 11, .to = 12};
 
@@ -244,6 +244,159 @@ static void raft_manifest_round_trip(void **state)
 	buf_release(&b);
 }
 
+/* Wrong bytes of a manifest under a right checksum: refused, or as good as it says. */
+static void raft_manifest_garbage_under_a_valid_checksum(void **state)
+{
+	(void)state;
+	uint64_t s = seed_of_run();
+	struct repl_manifest m = {
+		.conf_index = 77, .conf = three_servers(), .host = "store at 5", .host_len = 10};
+	struct buf b = BUF_INIT;
+	unsigned good = 0, bad = 0;
+	assert_int_equal(repl_manifest_encode(&m, &b), 0);
+	size_t whole = b.len - 8;
+	uint8_t *bytes = malloc(b.len);
+	assert_non_null(bytes);
+	for (unsigned round = 0; round < 20000; round++) {
+		struct repl_manifest d;
+		struct buf again = BUF_INIT;
+		size_t body = next_random(&s) % 4 ? whole : 20 + next_random(&s) % (whole - 19);
+		memcpy(bytes, b.data, body);
+		for (unsigned k = (unsigned)(next_random(&s) % 4); k > 0; k--) {
+			static const uint8_t odd[] = {0, 1, 2, 3, 0x7f, 0x80, 0xff};
+			bytes[next_random(&s) % body] = odd[next_random(&s) % sizeof odd];
+		}
+		put_le64(bytes + body, hash_xxh3(bytes, body, 0));
+		if (repl_manifest_decode(bytes, body + 8, &d) != 0) {
+			bad++;
+			continue;
+		}
+		good++;
+		assert_int_equal(repl_manifest_encode(&d, &again), 0);
+		assert_int_equal(again.len, body + 8);
+		assert_memory_equal(again.data, bytes, again.len);
+		raft_configuration_close(&d.conf);
+		buf_release(&again);
+	}
+	assert_true(good > 100 && bad > 100);
+	free(bytes);
+	raft_configuration_close(&m.conf);
+	buf_release(&b);
+}
+
+/* What is too long to be sent is refused before a byte of it is looked at. */
+static void raft_message_lengths_are_bounded(void **state)
+{
+	(void)state;
+	uint8_t data[16] = {0};
+	struct raft_entry entries[3];
+	struct buf b = BUF_INIT;
+	struct raft_message m = make_message(RAFT_IO_APPEND_ENTRIES, entries, data), d;
+	struct repl_msg_head h;
+	entries[1].buf.len = SIZE_MAX;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EMSGSIZE);
+	entries[1].buf.len = REPL_MSG_BYTES_MAX - 30;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EMSGSIZE);
+	/* Nothing is left for the head of the one after it. */
+	entries[1].buf.len = REPL_MSG_BYTES_MAX - 36 - 16 - 5 - 16;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EMSGSIZE);
+	m.append_entries.n_entries = REPL_MSG_ENTRIES_MAX + 1;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EMSGSIZE);
+	assert_int_equal(b.len, 0);
+
+	m = make_message(RAFT_IO_INSTALL_SNAPSHOT, entries, data);
+	m.install_snapshot.data.len = (size_t)REPL_MSG_BYTES_MAX + 1;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EMSGSIZE);
+	m.install_snapshot.data.len = 16;
+	char *address = malloc(UINT16_MAX + 2);
+	assert_non_null(address);
+	memset(address, 'a', UINT16_MAX + 1);
+	address[UINT16_MAX + 1] = 0;
+	assert_int_equal(
+		raft_configuration_add(&m.install_snapshot.conf, 12, address, RAFT_SPARE), 0);
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EMSGSIZE);
+	struct repl_manifest mf = {.conf = m.install_snapshot.conf, .host = data, .host_len = 16};
+	assert_int_equal(repl_manifest_encode(&mf, &b), -EMSGSIZE);
+	mf.host_len = VX_ENTRY_BYTES_MAX / 2 + 1;
+	assert_int_equal(repl_manifest_encode(&mf, &b), -EMSGSIZE);
+	free(address);
+	drop_conf(RAFT_IO_INSTALL_SNAPSHOT, &m);
+	assert_int_equal(b.len, 0);
+	assert_int_equal(repl_msg_decode(data, (size_t)REPL_MSG_BYTES_MAX + 1, &h, &d), -EUCLEAN);
+	memset(&m, 0, sizeof m);
+	assert_int_equal(repl_msg_encode(&head, &m, &b), -EINVAL);
+	buf_release(&b);
+}
+
+static int decoded(struct buf *b)
+{
+	struct repl_msg_head h;
+	struct raft_message d;
+	put_le64(b->data + b->len - 8, hash_xxh3(b->data, b->len - 8, 0));
+	int rc = repl_msg_decode(b->data, b->len, &h, &d);
+	if (rc == 0)
+		repl_msg_release(&d);
+	return rc;
+}
+
+/* The edges: no entries, an empty one, an empty snapshot; and indexes that would wrap or mean nothing. */
+static void raft_message_edges(void **state)
+{
+	(void)state;
+	uint8_t data[16] = {0};
+	struct raft_entry entries[3];
+	struct buf b = BUF_INIT;
+	struct raft_message m = make_message(RAFT_IO_APPEND_ENTRIES, entries, data);
+	m.append_entries.n_entries = 0;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), 0);
+	assert_int_equal(decoded(&b), 0);
+	b.len = 0;
+	m.append_entries.n_entries = 1;
+	entries[0].buf.len = 0;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), 0);
+	assert_int_equal(decoded(&b), 0);
+	put_le64(b.data + 32 + 8, UINT64_MAX - 1);
+	assert_int_equal(decoded(&b), 0);
+	put_le64(b.data + 32 + 8, UINT64_MAX);
+	assert_int_equal(decoded(&b), -EUCLEAN);
+	b.len = 0;
+	m = make_message(RAFT_IO_INSTALL_SNAPSHOT, entries, data);
+	m.install_snapshot.data.len = 0;
+	assert_int_equal(repl_msg_encode(&head, &m, &b), 0);
+	assert_int_equal(decoded(&b), 0);
+	put_le64(b.data + 32 + 8, 0);
+	assert_int_equal(decoded(&b), -EUCLEAN);
+	drop_conf(RAFT_IO_INSTALL_SNAPSHOT, &m);
+	buf_release(&b);
+	m.type = RAFT_IO_TIMEOUT_NOW;
+	repl_msg_release(&m); /* nothing of it is owned */
+}
+
+/* Every code of libraft's has one of ours, 0 only for success, and ours come back to the same. */
+static void raft_errors_are_told_apart(void **state)
+{
+	(void)state;
+	static const struct {
+		int raft, ours;
+	} known[] = {{0, 0}, {RAFT_NOMEM, -ENOMEM}, {RAFT_NOTLEADER, -EROFS},
+		{RAFT_CANTCHANGE, -EROFS}, {RAFT_NOCONNECTION, -EROFS},
+		{RAFT_LEADERSHIPLOST, -ETIMEDOUT}, {RAFT_SHUTDOWN, -ETIMEDOUT},
+		{RAFT_CANCELED, -ETIMEDOUT}, {RAFT_NOSPACE, -ENOSPC}, {RAFT_BUSY, -EAGAIN},
+		{RAFT_CORRUPT, -EUCLEAN}, {RAFT_MALFORMED, -EUCLEAN}, {RAFT_TOOBIG, -EMSGSIZE},
+		{RAFT_TOOMANY, -EMSGSIZE}, {RAFT_BADID, -EINVAL}, {RAFT_DUPLICATEID, -EINVAL},
+		{RAFT_DUPLICATEADDRESS, -EINVAL}, {RAFT_BADROLE, -EINVAL},
+		{RAFT_NAMETOOLONG, -EINVAL}, {RAFT_INVALID, -EINVAL}, {RAFT_CANTBOOTSTRAP, -EINVAL},
+		{RAFT_NOTFOUND, -ENOENT}, {RAFT_IOERR, -EIO}, {RAFT_UNAUTHORIZED, -EIO}};
+	for (size_t i = 0; i < VX_ARRAY_SIZE(known); i++)
+		assert_int_equal(repl_errno_from_raft(known[i].raft), known[i].ours);
+	for (int code = 0; code < 100; code++)
+		assert_true(code == 0 || repl_errno_from_raft(code) < 0);
+	static const int ours[] = {0, -ENOMEM, -ENOSPC, -EAGAIN, -EUCLEAN, -EMSGSIZE, -EIO};
+	for (size_t i = 0; i < VX_ARRAY_SIZE(ours); i++)
+		assert_int_equal(repl_errno_from_raft(repl_errno_to_raft(ours[i])), ours[i]);
+	assert_int_equal(repl_errno_to_raft(-EBADF), RAFT_IOERR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +404,10 @@ int main(void)
 		cmocka_unit_test(raft_message_damage_is_noticed),
 		cmocka_unit_test(raft_message_garbage_under_a_valid_checksum),
 		cmocka_unit_test(raft_manifest_round_trip),
+		cmocka_unit_test(raft_manifest_garbage_under_a_valid_checksum),
+		cmocka_unit_test(raft_message_lengths_are_bounded),
+		cmocka_unit_test(raft_message_edges),
+		cmocka_unit_test(raft_errors_are_told_apart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
