@@ -34,9 +34,9 @@ static int decode(const void *p, size_t n, struct raft_configuration *ret)
 		uint64_t id = rd_le64(&r);
 		const char *address = (const char *)r.p;
 		const uint8_t *nul = r.bad ? NULL : memchr(r.p, 0, r.left);
-		size_t len = nul ? (size_t)(nul - (const uint8_t *)r.p) + 1 : 0;
-		if (!nul || !rd_bytes(&r, len))
+		if (!nul)
 			goto out_bad;
+		(void)rd_bytes(&r, (size_t)(nul - (const uint8_t *)r.p) + 1);
 		uint8_t role = rd_u8(&r);
 		if (r.bad || role > RAFT_SPARE)
 			goto out_bad;

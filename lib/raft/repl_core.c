@@ -33,7 +33,7 @@ int repl_span_append(struct repl_core_group *g, uint64_t index, uint64_t term)
 	if (g->n_spans > 0 && g->spans[g->n_spans - 1].term == term)
 		return 0;
 	if (g->n_spans == g->cap_spans) {
-		size_t cap = g->cap_spans ? 2 * g->cap_spans : 8;
+		size_t cap = 2 * g->cap_spans;
 		struct repl_span *s = realloc(g->spans, cap * sizeof *s);
 		if (!s)
 			return -ENOMEM;
@@ -371,8 +371,8 @@ void repl_core_free(struct repl_core_group *g)
 		assert(!g->started);
 		g->closing = true;
 		raft_close(&g->raft, raft_closed);
-		if (g->close_io_cb)
-			g->close_io_cb(&g->io);
+		assert(g->close_io_cb);
+		g->close_io_cb(&g->io);
 	}
 	wal_group_state_release(&g->loaded);
 	repl_io_release(g);
@@ -422,15 +422,13 @@ static void note_role(struct repl_core_group *g)
 	uint64_t term = g->raft.current_term;
 	if (leader == g->is_leader && term == g->role_term)
 		return;
-	bool lost = g->is_leader && (!leader || term != g->role_term);
-	bool won = leader && (!g->is_leader || term != g->role_term);
+	/* Something differs: a leader before is none now, or of another term. */
+	if (g->is_leader)
+		fail_batch(g, -ETIMEDOUT);
 	g->is_leader = leader;
 	g->role_term = term;
-	if (lost)
-		fail_batch(g, -ETIMEDOUT);
-	if (lost || won)
-		g->ready = false;
-	g->barrier_wanted = leader && (won || g->barrier_wanted);
+	g->ready = false;
+	g->barrier_wanted = leader;
 	if (g->env->host_ops->role)
 		g->env->host_ops->role(g->env->host, g->opts.group, leader, term);
 }
@@ -464,12 +462,13 @@ static void apply_done(struct raft_apply *req, int status, void *result)
 		fail_batch(g, repl_errno_from_raft(status));
 }
 
-/* Takes as many waiting proposals as fit one append.  Returns their number. */
+/* Takes as many waiting proposals as fit one append, at least one.  Returns their number. */
 static unsigned gather(struct repl_core_group *g, struct raft_buffer *bufs)
 {
 	size_t bytes = 0;
 	unsigned n = 0;
 	struct repl_proposal *p = g->wait_head, *last = NULL;
+	assert(p);
 	while (p && n < REPL_BATCH_MAX && (n == 0 || bytes + p->len <= REPL_BATCH_BYTES_MAX)) {
 		bufs[n].base = p->data;
 		bufs[n].len = p->len;
@@ -478,8 +477,6 @@ static unsigned gather(struct repl_core_group *g, struct raft_buffer *bufs)
 		last = p;
 		p = p->next;
 	}
-	if (n == 0)
-		return 0;
 	g->batch_head = g->wait_head;
 	g->wait_head = p;
 	if (!p)
@@ -494,12 +491,10 @@ static bool stalled(const struct repl_core_group *g)
 	return g->unmarked_bytes >= REPL_STALL_MARKS * g->opts.mark_bytes;
 }
 
-static bool start_batch(struct repl_core_group *g)
+static void start_batch(struct repl_core_group *g)
 {
 	struct raft_buffer bufs[REPL_BATCH_MAX];
 	unsigned n = gather(g, bufs);
-	if (n == 0)
-		return false;
 	g->apply.data = g;
 	g->apply_busy = true;
 	g->batch_term = g->raft.current_term;
@@ -508,11 +503,10 @@ static bool start_batch(struct repl_core_group *g)
 	if (rv != 0) {
 		g->apply_busy = false;
 		fail_batch(g, repl_errno_from_raft(rv));
-		return true;
+		return;
 	}
 	for (struct repl_proposal *p = g->batch_head; p; p = p->next)
 		p->data = NULL; /* libraft's */
-	return true;
 }
 
 /* The one thing a leader may start.  True if something changed. */
@@ -533,9 +527,12 @@ static bool start_something(struct repl_core_group *g)
 	}
 	if (!g->ready)
 		return false;
-	if (g->wait_head && !stalled(g))
-		return start_batch(g);
-	if (g->mark_armed && !g->mark_busy && g->env->ops->now_ms(g->env) >= g->mark_poke_at_ms) {
+	if (g->wait_head && !stalled(g)) {
+		start_batch(g);
+		return true;
+	}
+	assert(!g->mark_armed || !g->mark_busy);
+	if (g->mark_armed && g->env->ops->now_ms(g->env) >= g->mark_poke_at_ms) {
 		g->mark_poke_at_ms = g->env->ops->now_ms(g->env) + REPL_MARK_RETRY_MS;
 		start_barrier(g);
 		return g->barrier_busy;
@@ -553,7 +550,8 @@ static void finish_close(struct repl_core_group *g)
 		g->close_io_cb = NULL;
 		cb(&g->io);
 	}
-	if (g->closed && g->close_cb) {
+	assert(g->closed);
+	if (g->close_cb) {
 		void (*cb)(void *arg) = g->close_cb;
 		g->close_cb = NULL;
 		cb(g->close_arg); /* may free 'g' */
@@ -659,15 +657,11 @@ void repl_core_deliver(struct repl_core_group *g, uint64_t from, const void *p, 
 
 	if (m.type == RAFT_IO_INSTALL_SNAPSHOT && repl_install_begin(g, &m))
 		return;
-	switch (repl_guard_receive(g, &m)) {
-	case REPL_DROP:
-		goto out_drop;
-	case REPL_REFUSE_VOTE:
+	enum repl_verdict verdict = repl_guard_receive(g, &m);
+	if (verdict == REPL_REFUSE_VOTE)
 		refuse_vote(g, &m);
+	if (verdict != REPL_PASS)
 		goto out_drop;
-	case REPL_PASS:
-		break;
-	}
 	assert(!g->stepping);
 	g->stepping = true;
 	int role;

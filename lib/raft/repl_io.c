@@ -210,7 +210,8 @@ void repl_io_open_gate(struct repl_core_group *g)
 /* Sends 'm' or queues it behind the gate, then with the contents of 'bytes'. */
 static void send_or_gate(struct repl_core_group *g, const struct raft_message *m, struct buf *bytes)
 {
-	const char *address = m->server_address ? m->server_address : "";
+	const char *address = m->server_address;
+	assert(address);
 	if (g->hs_submitted == g->hs_durable) {
 		g->env->ops->send(
 			g->env, g->opts.group, m->server_id, address, bytes->data, bytes->len);

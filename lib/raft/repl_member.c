@@ -45,16 +45,15 @@ static int start_change(struct repl_core_group *g, struct change *c)
 	return RAFT_INVALID;
 }
 
-/* libraft 0.15 frees the configuration of a change whose append failed, having adopted it, and keeps its
- * progress of as many servers; were the entry to stay in its log too, what follows would get another index
- * there than here.  Neither can be mended from outside: the group ends, with an empty configuration. */
+/* libraft 0.15 frees the configuration of a change whose append failed, having adopted it, and keeps
+ * progress of as many servers.  That cannot be mended from outside: the group ends, with an empty
+ * configuration. */
 static void take_back(struct repl_core_group *g, const struct raft_server *before, int rv)
 {
-	bool adopted = g->raft.configuration.servers != before;
-	if (!adopted && raft_last_index(&g->raft) == g->last_index)
+	assert(raft_last_index(&g->raft) == g->last_index);
+	if (g->raft.configuration.servers == before)
 		return;
-	if (adopted)
-		raft_configuration_init(&g->raft.configuration);
+	raft_configuration_init(&g->raft.configuration);
 	repl_core_fatal(g, repl_errno_from_raft(rv), "a change of members cannot be taken back");
 }
 

@@ -332,6 +332,43 @@ static int fate_of(struct nodes *c, uint64_t value)
 	return c->status[value];
 }
 
+static void sent(struct raft_io_send *req, int status)
+{
+	assert_int_equal(status, 0);
+	*(bool *)req->data = true;
+}
+
+/* Nothing leaves, and libraft hears that it did, later. */
+static bool send_goes_nowhere(struct nodes *c, struct repl_core_group *g)
+{
+	bool over = false;
+	struct raft_io_send req = {.data = &over};
+	struct raft_message m;
+	memset(&m, 0, sizeof m);
+	m.type = RAFT_IO_REQUEST_VOTE;
+	m.server_id = 2;
+	m.server_address = "2";
+	struct nodes_msg **tail = c->tail;
+	assert_int_equal(g->io.send(&g->io, &req, &m, sent), 0);
+	assert_false(over);
+	if (g->closing) {
+		repl_core_step(g);
+		assert_true(over);
+	} else {
+		g->defer_tail = &g->defer_head; /* taken back: 'req' ends here */
+		free(g->defer_head);
+		g->defer_head = NULL;
+	}
+	return c->tail == tail;
+}
+
+static int put_of(struct repl_core_group *g)
+{
+	struct raft_io_snapshot_put req;
+	struct raft_snapshot s = {.index = 1};
+	return g->io.snapshot_put(&g->io, 1, &req, &s, NULL);
+}
+
 /* A group that died of its log refuses everything with -EROFS, ignores every step, dies once and closes. */
 static void raft_dead_group_takes_nothing(void **state)
 {
@@ -383,6 +420,8 @@ static void raft_dead_group_takes_nothing(void **state)
 	void *result;
 	assert_int_equal(g->fsm.snapshot(&g->fsm, &bufs, &n_bufs), RAFT_BUSY);
 	assert_int_equal(g->fsm.apply(&g->fsm, &b, &result), RAFT_SHUTDOWN);
+	assert_int_equal(put_of(g), RAFT_CANCELED);
+	assert_true(send_goes_nowhere(c, g));
 	/* What is under way ends; then it closes. */
 	nodes_finish_works(n);
 	nodes_stop(c, 0);
@@ -414,6 +453,8 @@ static void raft_closing_group_takes_nothing(void **state)
 	n->hold_log = true;
 	repl_core_change(g, &change.change);
 	uint64_t v = nodes_propose(c, 0, 16), later = nodes_propose(c, 0, 16);
+	struct raft_buffer *bufs;
+	unsigned n_bufs;
 	bool closed = false;
 	repl_core_close(g, set_true, &closed);
 	assert_false(closed);
@@ -434,6 +475,10 @@ static void raft_closing_group_takes_nothing(void **state)
 	nodes_inject(c, 1, 0, &m);
 	assert_int_equal(g->raft.current_term, term);
 	assert_false(repl_core_is_ready(g));
+	assert_int_equal(put_of(g), RAFT_CANCELED);
+	assert_true(send_goes_nowhere(c, g));
+	assert_int_equal(g->fsm.snapshot(&g->fsm, &bufs, &n_bufs), RAFT_BUSY);
+	assert_false(repl_mark_due(g));
 	nodes_finish_log(n);
 	assert_false(closed);
 	nodes_finish_works(n);
@@ -441,10 +486,91 @@ static void raft_closing_group_takes_nothing(void **state)
 	nodes_finish_log(n);
 	assert_true(closed);
 	assert_int_not_equal(waiting.mark_status, 1);
+	repl_core_step(g); /* a step too many says nothing again */
 	repl_core_free(g);
 	n->core = NULL;
 	repl_core_free(NULL);
 	nodes_check(c);
+	nodes_free(c);
+}
+
+/* A vote that was asked for while its term was being written is not asked for any more once the group closes, though
+ * the term gets to the disk. */
+static void raft_closing_group_says_nothing(void **state)
+{
+	(void)state;
+	struct nodes *c = nodes_new(3, 3, 0);
+	assert_int_equal(nodes_start(c, 0), 0);
+	assert_int_equal(nodes_start(c, 1), 0);
+	struct node *n = &c->node[0];
+	struct repl_core_group *g = n->core;
+	n->hold_log = true;
+	for (unsigned i = 0; i < 1000 && !g->gated_head; i++)
+		nodes_run(c, 10);
+	assert_non_null(g->gated_head);
+	struct nodes_msg **tail = c->tail;
+	bool closed = false;
+	repl_core_close(g, set_true, &closed);
+	assert_false(closed);
+	nodes_finish_log(n);
+	assert_true(closed);
+	assert_null(g->gated_head);
+	assert_ptr_equal(c->tail, tail);
+	repl_core_free(g);
+	n->core = NULL;
+	nodes_check(c);
+	nodes_free(c);
+}
+
+/* What a dead group still had under way at its end ends with it. */
+static void raft_dead_group_closes_with_its_log_under_way(void **state)
+{
+	(void)state;
+	struct nodes *c = with_leader(3, 3, 0);
+	struct node *n = &c->node[0];
+	n->hold_log = true;
+	uint64_t v = nodes_propose(c, 0, 16);
+	assert_true(n->core->ops > 0);
+	repl_core_fatal(n->core, -EIO, "in a test");
+	nodes_stop(c, 0);
+	assert_int_equal(fate_of(c, v), -ETIMEDOUT);
+	nodes_check(c);
+	nodes_free(c);
+}
+
+static void got(struct raft_io_snapshot_get *get, struct raft_snapshot *snapshot, int status)
+{
+	assert_null(snapshot);
+	*(int *)get->data = status;
+}
+
+/* Without a mark there is no snapshot to get. */
+static void raft_snapshot_of_no_mark_is_not_found(void **state)
+{
+	(void)state;
+	struct nodes *c = with_leader(1, 1, 0);
+	struct repl_core_group *g = c->node[0].core;
+	int status = 0;
+	struct raft_io_snapshot_get get = {.data = &status};
+	assert_int_equal(g->io.snapshot_get(&g->io, &get, got), 0);
+	assert_int_equal(status, 0);
+	repl_core_step(g);
+	assert_int_equal(status, RAFT_NOTFOUND);
+	nodes_free(c);
+}
+
+/* Entries of no bytes are loaded as such. */
+static void raft_empty_entry_is_loaded(void **state)
+{
+	(void)state;
+	struct nodes *c = nodes_new(1, 1, 0);
+	struct wal_group_state *st = &c->node[0].log;
+	st->entries = realloc(st->entries, 2 * sizeof *st->entries);
+	assert_non_null(st->entries);
+	st->entries[st->n_entries++] = (struct wal_entry){
+		.index = 2, .term = 1, .etype = RAFT_BARRIER, .data = calloc(1, 1)};
+	nodes_check(c);
+	assert_true(c->node[0].handed > 2);
 	nodes_free(c);
 }
 
@@ -756,8 +882,15 @@ static void raft_manifest_without_a_head_is_refused(void **state)
 	n->log.manifest_len = b.len;
 	assert_int_equal(nodes_start(c, 0), -EUCLEAN);
 	n->host_ops.recover = NULL;
-	assert_int_not_equal(
-		nodes_start(c, 0), 0); /* libraft restores it, and is told that it is malformed */
+	/* Then libraft restores it, and is told that it is malformed. */
+	assert_int_not_equal(nodes_start(c, 0), 0);
+	m.host_len = 0;
+	b.len = 0;
+	raft_configuration_init(&m.conf);
+	assert_int_equal(repl_manifest_encode(&m, &b), 0);
+	n->log.manifest = b.data;
+	n->log.manifest_len = b.len;
+	assert_int_not_equal(nodes_start(c, 0), 0);
 	n->log.manifest = old.data;
 	n->log.manifest_len = old.len;
 	assert_int_equal(nodes_start(c, 0), 0);
@@ -815,13 +948,36 @@ static void raft_group_that_was_not_started_is_still(void **state)
 	struct wal_group_state st = {0};
 	struct vx_err err = VX_ERR_INIT;
 	struct repl_core_group *g;
+	n->fatal_status = 0;
 	assert_int_equal(repl_core_open(&n->env, &o, &st, &g, &err), 0);
 	repl_core_tick(g);
 	deliver(g, NODES_GROUP, 1, 2, 1);
 	assert_int_equal(g->raft.current_term, 0);
 	assert_false(repl_core_is_started(g));
-	assert_true(repl_conf_put_right(g) == 0); /* knows none */
+	repl_core_step(g);
+	assert_int_equal(n->fatal_status, 0);
+	assert_int_equal(repl_conf_put_right(g), 0); /* knows none */
+	assert_int_equal(g->io.random(&g->io, 7, 7), 7);
 	repl_core_free(g);
+	nodes_check(c);
+	nodes_free(c);
+}
+
+/* Rule 18.  Who knows no configuration yet votes as libraft sees fit. */
+static void raft_non_member_is_asked_for_its_vote(void **state)
+{
+	(void)state;
+	struct nodes *c = with_leader(2, 1, 0);
+	struct repl_core_group *g = c->node[1].core;
+	struct raft_message m;
+	memset(&m, 0, sizeof m);
+	m.type = RAFT_IO_REQUEST_VOTE;
+	m.request_vote.term = 9;
+	m.request_vote.candidate_id = 1;
+	nodes_inject(c, 0, 1, &m);
+	assert_int_equal(g->raft.configuration.n, 0);
+	assert_int_equal(g->raft.voted_for, 0);
+	assert_int_equal(put_of(g), RAFT_CANCELED); /* no buffers: not one of ours */
 	nodes_check(c);
 	nodes_free(c);
 }
@@ -1011,6 +1167,11 @@ int main(void)
 		cmocka_unit_test(raft_spans_are_an_array_of_terms),
 		cmocka_unit_test(raft_dead_group_takes_nothing),
 		cmocka_unit_test(raft_closing_group_takes_nothing),
+		cmocka_unit_test(raft_closing_group_says_nothing),
+		cmocka_unit_test(raft_dead_group_closes_with_its_log_under_way),
+		cmocka_unit_test(raft_snapshot_of_no_mark_is_not_found),
+		cmocka_unit_test(raft_empty_entry_is_loaded),
+		cmocka_unit_test(raft_non_member_is_asked_for_its_vote),
 		cmocka_unit_test(raft_proposals_are_checked),
 		cmocka_unit_test(raft_batches_are_bounded),
 		cmocka_unit_test(raft_refused_mark_changes_nothing),

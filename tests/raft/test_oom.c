@@ -269,12 +269,28 @@ static void change(struct nodes *c, enum repl_change_kind kind, uint64_t id)
 	}
 }
 
+/* Another candidate asks for a vote of this term, which is refused. */
+static void ask_again(struct nodes *c)
+{
+	unsigned leader = nodes_elect(c), other = (leader + 1) % 3;
+	struct raft_message m;
+	memset(&m, 0, sizeof m);
+	m.type = RAFT_IO_REQUEST_VOTE;
+	m.request_vote.term = c->node[leader].core->raft.current_term;
+	m.request_vote.candidate_id = other + 1;
+	nodes_inject(c, other, leader, &m);
+}
+
 /* Elections, entries, marks, members that come and go, a node that is behind by a mark,
  * a log with leftovers, restarts. */
 static void script(struct nodes *c)
 {
 	start_all(c);
 	propose_many(c, 3);
+	ask_again(c);
+	repl_core_mark_aside(c->node[nodes_elect(c)].core);
+	nodes_run(c, 100);
+	start_all(c);
 	change(c, REPL_ADD, 4);
 	change(c, REPL_STANDBY, 4);
 	unsigned leader = nodes_elect(c), behind = leader == 2 ? 1 : 2;
@@ -326,6 +342,157 @@ static void raft_cluster_survives_the_end_of_memory(void **state)
 	assert_true(at > 100);
 }
 
+/* --- a sole voter, and its libraft ------------------------------------------------------------ */
+
+static void add_terms(struct wal_group_state *st)
+{
+	st->entries = realloc(st->entries, 21 * sizeof *st->entries);
+	assert_non_null(st->entries);
+	for (unsigned i = 1; i <= 20; i++) {
+		st->entries[st->n_entries++] = (struct wal_entry){.index = i + 1,
+			.term = i + 1,
+			.etype = RAFT_BARRIER,
+			.data = calloc(1, 8),
+			.len = 8};
+	}
+	st->term = 30;
+}
+
+/* A log of many terms opens and starts, or says -ENOMEM and does so the next time. */
+static void raft_start_without_memory_may_be_repeated(void **state)
+{
+	(void)state;
+	uint64_t at = 1;
+	for (bool fired = true; fired; at++) {
+		struct nodes *c = nodes_new(1, 1, 0);
+		add_terms(&c->node[0].log);
+		oom_arm(at);
+		int rc = nodes_start(c, 0);
+		fired = oom_fired();
+		oom_arm(0);
+		assert_true(rc == 0 || (fired && rc == -ENOMEM));
+		nodes_check(c);
+		nodes_free(c);
+	}
+	assert_true(at > 30);
+}
+
+/* Opening alone, with libraft's own memory counted: done, or -ENOMEM with the state still the caller's. */
+static void raft_open_without_memory_fails(void **state)
+{
+	(void)state;
+	struct nodes *c = nodes_new(3, 3, 0);
+	struct wal_group_state *st = &c->node[0].log;
+	struct repl_core_opts o = {.group = NODES_GROUP, .node_id = 1};
+	struct vx_err err = VX_ERR_INIT;
+	struct repl_manifest m = {
+		.conf_index = 1, .conf = three_servers(), .host = st, .host_len = 16};
+	struct buf b = BUF_INIT;
+	add_terms(st);
+	assert_int_equal(repl_manifest_encode(&m, &b), 0);
+	raft_configuration_close(&m.conf);
+	for (unsigned marked = 0; marked < 2; marked++) {
+		st->mark_index = st->mark_term = marked ? 2 : 0;
+		st->manifest = marked ? b.data : NULL;
+		st->manifest_len = marked ? b.len : 0;
+		uint64_t at = 1;
+		for (bool fired = true; fired; at++) {
+			struct repl_core_group *g = NULL;
+			size_t n = st->n_entries;
+			oom_arm(at);
+			int rc = repl_core_open(&c->node[0].env, &o, st, &g, &err);
+			fired = oom_fired();
+			oom_arm(0);
+			assert_int_equal(rc, fired ? -ENOMEM : 0);
+			if (rc == 0) { /* it took the state, so it is given back */
+				*st = g->loaded;
+				memset(&g->loaded, 0, sizeof g->loaded);
+				repl_core_free(g);
+			}
+			assert_int_equal(st->n_entries, n);
+		}
+		assert_true(at > 5);
+	}
+	nodes_free(c); /* with the manifest */
+}
+
+/* --- the pump ------------------------------------------------------------------------------------ */
+
+static void pump_apply(
+	void *host, uint32_t group, uint64_t index, uint64_t term, const void *data, size_t len)
+{
+	(void)host;
+	(void)group;
+	(void)index;
+	(void)term;
+	(void)data;
+	(void)len;
+}
+
+static void pump_watermark(void *host, uint32_t group, uint64_t index)
+{
+	(void)host;
+	(void)group;
+	(void)index;
+}
+
+static int pump_mark(void *host, uint32_t group, uint64_t index, struct buf *manifest)
+{
+	(void)host;
+	(void)group;
+	(void)index;
+	(void)manifest;
+	return 0;
+}
+
+static int pump_restore(
+	void *host, uint32_t group, uint64_t index, const void *manifest, size_t len)
+{
+	(void)host;
+	(void)group;
+	(void)index;
+	(void)manifest;
+	(void)len;
+	return -EIO;
+}
+
+/* Opening two new groups: done, or -ENOMEM and nothing is lost (ASan counts); then with memory it is done. */
+static void repl_open_without_memory_fails(void **state)
+{
+	(void)state;
+	static const struct repl_host_ops ops = {.apply = pump_apply,
+		.watermark = pump_watermark,
+		.mark = pump_mark,
+		.restore = pump_restore};
+	struct vx_err err = VX_ERR_INIT;
+	uint64_t at = 1;
+	for (bool fired = true; fired; at++) {
+		struct disk *d = fakedisk_new();
+		assert_non_null(d);
+		struct repl_opts o = {
+			.disk = d,
+			.wal_dir = "wal",
+			.wal = {.segment_size_bytes = 1u << 18,
+				.backend = WAL_PWRITE,
+				.node_id = 5},
+			.node_id = 5,
+			.first_group = 3,
+			.n_groups = 2,
+		};
+		struct repl *r = NULL;
+		oom_arm(at);
+		int rc = repl_open(&o, &ops, NULL, &r, &err);
+		fired = oom_fired();
+		oom_arm(0);
+		assert_true(rc == 0 || (fired && rc == -ENOMEM));
+		repl_stop(rc == 0 ? r : NULL);
+		assert_int_equal(repl_open(&o, &ops, NULL, &r, &err), 0);
+		repl_stop(r);
+		fakedisk_free(d);
+	}
+	assert_true(at > 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +503,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			raft_bootstrap_without_memory_fails, heap_set, heap_reset),
 		cmocka_unit_test(raft_cluster_survives_the_end_of_memory),
+		cmocka_unit_test(raft_start_without_memory_may_be_repeated),
+		cmocka_unit_test_setup_teardown(
+			raft_open_without_memory_fails, heap_set, heap_reset),
+		cmocka_unit_test(repl_open_without_memory_fails),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
