@@ -16,12 +16,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
 #include "raft/repl.h"
+#include "tests/wal/fakedisk.h"
 
 #define GROUPS_MAX 5u
 #define FIRST      3u
@@ -765,6 +767,196 @@ static void repl_full_log_does_not_hold_up_the_end(void **state)
 	remove_tree(dir);
 }
 
+/* --- starts that fail ---------------------------------------------------------------- */
+
+/* Options that make no sense are refused; nothing is fine to stop. */
+static void repl_open_checks_its_options(void **state)
+{
+	(void)state;
+	char dir[128], wal_dir[200];
+	struct host h;
+	struct vx_err err = VX_ERR_INIT;
+	struct repl *r = NULL;
+	make_dir(dir, sizeof dir);
+	host_init(&h, dir);
+	const struct repl_opts good = make_opts(wal_dir, sizeof wal_dir, dir, 1);
+	struct repl_opts o = good;
+	o.node_id = 0;
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), -EINVAL);
+	o = good;
+	o.n_groups = 0;
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), -EINVAL);
+	o.n_groups = WAL_GROUPS_MAX + 1;
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), -EINVAL);
+	assert_null(r);
+	repl_stop(NULL);
+	repl_give_up(NULL);
+	/* Opened and not started: it answers, and stops. */
+	o = good;
+	o.mark_bytes = 0;
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), 0);
+	struct repl_group_status st;
+	struct wal_stats ws;
+	assert_int_equal(repl_group_stat(r, FIRST + 1, &st), -ENOENT);
+	assert_int_equal(repl_group_stat(r, FIRST - 1, &st), -ENOENT);
+	repl_wal_stat(r, &ws);
+	assert_true(ws.size_bytes > 0);
+	assert_int_equal(repl_mark(r, FIRST), -ETIMEDOUT);
+	assert_int_equal(repl_ready(r, 1), -ETIMEDOUT);
+	repl_give_up(r);
+	repl_stop(r);
+	host_release(&h);
+	remove_tree(dir);
+}
+
+/* Whatever call of the disk fails while new groups are opened: the error is told, and the next open succeeds. */
+static void repl_open_on_a_failing_disk_is_refused(void **state)
+{
+	(void)state;
+	struct host h;
+	host_init(&h, "unused");
+	h.keep_values = false;
+	unsigned failed = 0;
+	for (uint64_t at = 1; at == failed + 1; at++) {
+		struct disk *d = must(fakedisk_new());
+		struct vx_err err = VX_ERR_INIT;
+		struct repl *r = NULL;
+		struct repl_opts o = {
+			.disk = d,
+			.wal_dir = "wal",
+			.wal = {.segment_size_bytes = 1u << 18,
+				.backend = WAL_PWRITE,
+				.node_id = 5},
+			.node_id = 5,
+			.first_group = FIRST,
+			.n_groups = 2,
+		};
+		uint64_t before = fakedisk_calls(d);
+		fakedisk_fail_after(d, at, -EIO);
+		int rc = repl_open(&o, &host_ops, &h, &r, &err);
+		bool reached = fakedisk_calls(d) - before >= at;
+		fakedisk_fail_after(d, 0, 0);
+		assert_true(rc == 0 || (reached && rc == -EIO));
+		failed += reached;
+		repl_stop(rc == 0 ? r : NULL);
+		r = NULL;
+		assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), 0);
+		repl_stop(r);
+		fakedisk_free(d);
+	}
+	assert_true(failed > 3);
+	host_release(&h);
+}
+
+/* A group whose log makes no sense is refused at the open. */
+static void repl_open_refuses_a_strange_log(void **state)
+{
+	(void)state;
+	struct host h;
+	struct vx_err err = VX_ERR_INIT;
+	struct repl *r = NULL;
+	struct wal *w;
+	struct disk *d = must(fakedisk_new());
+	host_init(&h, "unused");
+	struct repl_opts o = {
+		.disk = d,
+		.wal_dir = "wal",
+		.wal = {.segment_size_bytes = 1u << 18, .backend = WAL_PWRITE, .node_id = 5},
+		.node_id = 5,
+		.first_group = FIRST,
+		.n_groups = 2,
+	};
+	assert_int_equal(wal_open(d, "wal", &o.wal, &w, &err), 0);
+	struct wal_rec hard = {.group = FIRST + 1, .type = WAL_HARDSTATE, .term = 1};
+	struct wal_rec entry = {.group = FIRST + 1,
+		.type = WAL_ENTRY,
+		.etype = 1,
+		.index = 1,
+		.term = 1,
+		.data = "12345678",
+		.len = 8};
+	assert_int_equal(wal_stage(w, &hard), 0);
+	assert_int_equal(wal_stage(w, &entry), 0); /* a command where the configuration should be */
+	assert_int_equal(wal_flush(w), 0);
+	wal_close(w);
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), -EUCLEAN);
+	assert_null(r);
+	fakedisk_free(d);
+	host_release(&h);
+}
+
+static int host_recover(void *arg, uint32_t group, uint64_t index, const void *manifest, size_t len)
+{
+	(void)arg;
+	(void)index;
+	(void)manifest;
+	(void)len;
+	return group == FIRST + 1 ? -EUCLEAN : 0;
+}
+
+/* Of three groups the second does not start: repl_start says why, all end, and nothing is taken any more. */
+static void repl_start_that_fails_ends_all_groups(void **state)
+{
+	(void)state;
+	char dir[128], wal_dir[200];
+	struct host h;
+	struct vx_err err = VX_ERR_INIT;
+	make_dir(dir, sizeof dir);
+	host_init(&h, dir);
+	struct repl_opts o = make_opts(wal_dir, sizeof wal_dir, dir, 3);
+	struct repl *r = start(&h, &o);
+	struct count c = {.h = &h};
+	for (unsigned i = 0; i < 3; i++)
+		propose(r, &c, FIRST + i, 1, 100);
+	await(&c, 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(repl_mark(r, FIRST + i), 0);
+	repl_stop(r);
+	struct repl_host_ops ops = host_ops;
+	ops.recover = host_recover;
+	assert_int_equal(repl_open(&o, &ops, &h, &r, &err), 0);
+	assert_int_equal(repl_start(r, &err), -EUCLEAN);
+	struct repl_proposal p = {.data = must(repl_alloc(8)), .len = 8, .failed = never};
+	assert_int_equal(repl_propose(r, FIRST, &p), -ETIMEDOUT);
+	assert_int_equal(repl_mark(r, FIRST), -ETIMEDOUT);
+	repl_stop(r);
+	host_release(&h);
+	host_init(&h, dir);
+	r = start(&h, &o); /* nothing was lost by that */
+	repl_stop(r);
+	assert_int_equal(h.bad, 0);
+	host_release(&h);
+	remove_tree(dir);
+}
+
+/* Without descriptors there is no loop; once there are some, the same groups start. */
+static void repl_start_without_descriptors_may_be_repeated(void **state)
+{
+	(void)state;
+	char dir[128], wal_dir[200];
+	struct host h;
+	struct vx_err err = VX_ERR_INIT;
+	struct repl *r;
+	struct rlimit was, none;
+	make_dir(dir, sizeof dir);
+	host_init(&h, dir);
+	struct repl_opts o = make_opts(wal_dir, sizeof wal_dir, dir, 1);
+	assert_int_equal(repl_open(&o, &host_ops, &h, &r, &err), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = was;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	int rc = repl_start(r, &err);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_int_equal(rc, -ENOMEM);
+	assert_int_equal(repl_start(r, &err), 0);
+	assert_int_equal(repl_ready(r, 20000), 0);
+	repl_stop(r);
+	assert_int_equal(h.bad, 0);
+	host_release(&h);
+	remove_tree(dir);
+}
+
 /* --- kill ------------------------------------------------------------------------------------- */
 
 struct killed {
@@ -950,6 +1142,11 @@ int main(void)
 		cmocka_unit_test(repl_full_disk_refuses_and_recovers),
 		cmocka_unit_test(repl_proposal_without_a_reactor_is_handed_back),
 		cmocka_unit_test(repl_full_log_does_not_hold_up_the_end),
+		cmocka_unit_test(repl_open_checks_its_options),
+		cmocka_unit_test(repl_open_on_a_failing_disk_is_refused),
+		cmocka_unit_test(repl_open_refuses_a_strange_log),
+		cmocka_unit_test(repl_start_that_fails_ends_all_groups),
+		cmocka_unit_test(repl_start_without_descriptors_may_be_repeated),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
