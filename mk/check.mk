@@ -63,7 +63,7 @@ check-c: $(TEST_BINS) ## every C test (of this VARIANT)
 # What takes minutes under TSan for the sake of arithmetic, while the races it could find are
 # looked for by quicker tests, is left to the long form.
 SLOW_tsan := cluster/test_churn cluster/test_oom cluster/test_quota hnsw/test_precision hnsw/test_recall index/test_search \
-	sim/test_replay wal/test_recover
+	raft/test_oom sim/test_replay wal/test_recover
 .PHONY: check-c-short
 check-c-short: $(TEST_BINS)
 	$(call check,$(filter-out $(SLOW_$(VARIANT):%=$(OUT)/tests/%),$(TEST_BINS)))

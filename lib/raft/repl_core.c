@@ -467,16 +467,16 @@ static unsigned gather(struct repl_core_group *g, struct raft_buffer *bufs)
 {
 	size_t bytes = 0;
 	unsigned n = 0;
-	struct repl_proposal *p = g->wait_head, *last = NULL;
+	struct repl_proposal *p = g->wait_head, *last;
 	assert(p);
-	while (p && n < REPL_BATCH_MAX && (n == 0 || bytes + p->len <= REPL_BATCH_BYTES_MAX)) {
+	do {
 		bufs[n].base = p->data;
 		bufs[n].len = p->len;
 		bytes += p->len;
 		n++;
 		last = p;
 		p = p->next;
-	}
+	} while (p && n < REPL_BATCH_MAX && bytes + p->len <= REPL_BATCH_BYTES_MAX);
 	g->batch_head = g->wait_head;
 	g->wait_head = p;
 	if (!p)

@@ -12,8 +12,8 @@
 #define REPL_ADDRESS_MAX   24u  /* a node id in decimal */
 
 /* How long what cannot fail waits for memory. */
-#define REPL_MEMORY_TRIES   100u
-#define REPL_MEMORY_WAIT_US 10000u
+#define REPL_MEMORY_TRIES   1000u
+#define REPL_MEMORY_WAIT_US 1000u
 
 /* Entries from 'first' on have 'term', up to the next span. */
 struct repl_span {
