@@ -154,8 +154,8 @@ for i in range(50):
 		settled "$DATA"
 		[ "$(count)" -eq 0 ]
 	done
-	# What was dropped is room for others, and a compaction gives it back.  The log of SQLite, which is
-	# copied back at some mark or other, is not what is asked here.
+	# What was dropped is room for others, and a compaction gives it back.  Each slice may keep 4 MiB of
+	# SQLite's log for the next writes; more of it is copied back at some mark or other.
 	stop_daemon "$DATA"
 	start_daemon "$DATA"
 	staged=$(head -n 20000 a.jsonl | wc -c)
@@ -163,7 +163,7 @@ for i in range(50):
 	vec-index compact "$C"
 	vec-index wait "$C"
 	echo "bytes sent each time: $staged, after six: $bytes, compacted: $(vec-stat -j "$C" | jq .bytes)"
-	[ "$bytes" -lt $((staged * 2)) ]
+	[ "$bytes" -lt $((staged * 2 + VECFS_TEST_SHARDS * (5 << 20))) ]
 	[ "$(vec-stat -j "$C" | jq .bytes)" -lt $((staged / 10)) ]
 	vec-put --atomic "$C" a.jsonl
 	[ "$(count)" -eq 25000 ]
