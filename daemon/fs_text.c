@@ -22,6 +22,7 @@ struct text_handle {
 	struct handle h;
 	struct buf text; /* what reads see */
 	struct buf in;   /* schema.json: what was written so far */
+	uint64_t end;    /* of the last write */
 };
 
 /* --- options by number ------------------------------------------------------------------------------- */
@@ -284,6 +285,7 @@ static int text_write(struct handle *h, fuse_req_t req, const char *p, size_t n,
 {
 	(void)req;
 	(void)ret_n;
+	((struct text_handle *)h)->end = off + n;
 	if (h->loc.kind == K_SCHEMA)
 		return set_schema((struct text_handle *)h, p, n, off, err);
 	if (h->loc.kind == K_INDEX_CTL)
@@ -304,8 +306,11 @@ static int text_flush(struct handle *h, fuse_req_t req, struct vx_err *err)
 	return vx_err_set(err, -EINVAL, "the schema ends within its JSON");
 }
 
+/* Who writes in place, as rsync --inplace does, cuts the file behind what he has written. */
 static int text_truncate(struct handle *h, uint64_t size, struct vx_err *err)
 {
+	if (size && size == ((struct text_handle *)h)->end)
+		return 0;
 	if (h->loc.kind == K_ERROR_LOG && size == 0)
 		errlog_clear();
 	return size == 0 ? 0 : vx_err_set(err, -EINVAL, "this file cannot be cut");
@@ -316,7 +321,9 @@ static int text_save(struct handle *h, struct buf *out)
 	const struct text_handle *t = (const struct text_handle *)h;
 	int rc = put_blob(out, t->text.data, t->text.len);
 
-	return rc ? rc : put_blob(out, t->in.data, t->in.len);
+	if (rc == 0)
+		rc = put_blob(out, t->in.data, t->in.len);
+	return rc ? rc : buf_put_le64(out, t->end);
 }
 
 static int text_load(struct handle *h, struct bytes_reader *rd, struct vx_err *err)
@@ -325,7 +332,10 @@ static int text_load(struct handle *h, struct bytes_reader *rd, struct vx_err *e
 	int rc = get_blob(rd, &t->text);
 
 	(void)err;
-	return rc ? rc : get_blob(rd, &t->in);
+	if (rc == 0)
+		rc = get_blob(rd, &t->in);
+	t->end = rc == 0 && rd->left >= 8 ? rd_le64(rd) : 0;
+	return rc;
 }
 
 static void text_close(struct handle *h)

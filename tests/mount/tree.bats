@@ -177,3 +177,19 @@ load helper
 	[ "$status" -ne 0 ]
 	cd /
 }
+
+@test "a setting that is written in place may be cut behind what was written, and nowhere else" {
+	python3 - "$D/config/k" <<'EOF'
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+assert os.pwrite(fd, b"7\n", 0) == 2
+os.ftruncate(fd, 2)
+try:
+    os.ftruncate(fd, 1)
+    assert False, "it was cut"
+except OSError as e:
+    assert e.errno == errno.EINVAL
+os.close(fd)
+EOF
+	same "$(cat "$D/config/k")" 7
+}
