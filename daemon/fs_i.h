@@ -177,8 +177,7 @@ struct fs {
 	struct vx_mutex lock;
 	struct tree tree;
 	struct worker *workers;
-	struct fuse_buf
-		first; /* a request that was read before there were workers; its memory is libfuse's */
+	struct fuse_buf first; /* read before there were workers; the memory is libfuse's */
 	unsigned n_workers, max_workers;
 	struct handle *handles; /* open files */
 };
@@ -311,6 +310,7 @@ struct handle {
 	/* guarded by lock */
 	uint64_t err_line; /* of the refusal that is being returned; 0: none */
 	bool changed;      /* its state did, by a read */
+	bool owes;         /* the write that is being served left something to 'settle' */
 	bool uncarried;    /* its state is too much, which was logged */
 	/* guarded by fs.lock */
 	struct handle *prev, *next; /* among fs.handles */
@@ -331,7 +331,8 @@ struct file_ops {
 	/* *ret_n is 'n' on entry; fewer is a short write. */
 	int (*write)(struct handle *h, fuse_req_t req, const char *p, size_t n, uint64_t off,
 		size_t *ret_n, struct vx_err *err);
-	/* What a write leaves until after its reply: short, and whoever else comes first does it himself. */
+	/* What a write leaves until after its reply, by h->owes: short, and whoever else comes first does it
+	 * himself. */
 	void (*settle)(struct handle *h);
 	int (*flush)(struct handle *h, fuse_req_t req, struct vx_err *err);
 	int (*truncate)(struct handle *h, uint64_t size, struct vx_err *err);

@@ -153,6 +153,23 @@ static void sleep_until_request(struct worker *w, struct epoll_event *ev)
 	epoll_wait(w->fs->epfd, ev, 1, -1);
 }
 
+/* Answers the request in w->buf. */
+static void process(struct worker *w)
+{
+	struct fs *fs = w->fs;
+
+	maybe_grow(fs);
+	timeslice_for(&w->bulk, w->buf.size);
+	again_begin(fs, w->buf.mem, w->buf.size);
+	fuse_session_process_buf(fs->se, &w->buf);
+	again_end(fs);
+	if (w->expects_more)
+		spin_served(&w->spin);
+	w->expects_more = false;
+	if (w->scratch.cap > SCRATCH_KEEP)
+		buf_release(&w->scratch);
+}
+
 /* Whoever takes over is not up before it has looked for the kernel's greeting; what it found instead may
  * last, and is nobody's to wait for. */
 static void serve_first(struct worker *w)
@@ -163,12 +180,8 @@ static void serve_first(struct worker *w)
 	w->buf = fs->first;
 	memset(&fs->first, 0, sizeof fs->first);
 	vx_unlock(&fs->lock);
-	if (!w->buf.mem)
-		return;
-	maybe_grow(fs);
-	again_begin(fs, w->buf.mem, w->buf.size);
-	fuse_session_process_buf(fs->se, &w->buf);
-	again_end(fs);
+	if (w->buf.mem)
+		process(w);
 }
 
 static void serve(struct worker *w)
@@ -200,16 +213,7 @@ static void serve(struct worker *w)
 			hold(w);
 		else
 			let_go(w);
-		maybe_grow(fs);
-		timeslice_for(&w->bulk, (size_t)n);
-		again_begin(fs, w->buf.mem, (size_t)n);
-		fuse_session_process_buf(fs->se, &w->buf);
-		again_end(fs);
-		if (w->expects_more)
-			spin_served(&w->spin);
-		w->expects_more = false;
-		if (w->scratch.cap > SCRATCH_KEEP)
-			buf_release(&w->scratch);
+		process(w);
 	}
 }
 

@@ -608,15 +608,16 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *p, size_t size,
 		rc = stale_if_dropped(h, h->ops->write(h, req, p, size, (uint64_t)off, &n, &err));
 	handle_done(h, rc, n);
 	line = h->err_line;
-	bool settles = rc == 0 && h->ops->settle;
-	if (settles)
+	bool owes = h->owes;
+	h->owes = false;
+	if (owes)
 		atomic_fetch_add_explicit(&h->settling, 1, memory_order_relaxed);
 	vx_unlock(&h->lock);
 	if (rc)
 		fs_refuse(h->fs, req, &h->loc, h->name, line, rc, &err);
 	else
 		fuse_reply_write(req, n);
-	if (settles)
+	if (owes)
 		settle(h);
 }
 

@@ -2,10 +2,12 @@
  *
  * query: the question is answered inside the write that completes it, so its errors are the write's; the
  * answer waits in a buffer.  A raw vector is checked inside the write and answered right after it, or by the
- * read, if nobody else is asking: the asker is woken meanwhile (fs_main.c).  A program that writes and reads on one descriptor has moved its file offset
- * by writing: answers are therefore counted from the end of the last write.  A program that reads from
- * before that (pread at 0, lseek to 0) counts from the answer's start.  Which of the two it is shows in the
- * first read after a question.
+ * read, if nobody else is asking: the asker is woken meanwhile (fs_main.c).
+ *
+ * A program that writes and reads on one descriptor has moved its file offset by writing: answers are
+ * therefore counted from the end of the last write.  A program that reads from before that (pread at 0,
+ * lseek to 0) counts from the answer's start.  Which of the two it is shows in the first read after a
+ * question.
  */
 #include "daemon/fs_i.h"
 
@@ -64,15 +66,20 @@ static int query_ask(struct query_handle *qh, fuse_req_t req, struct vx_err *err
 	return ask_text(&qh->ask, h->c, p, qh->pending.len, req, &h->err_line, err);
 }
 
+static void query_answered(struct query_handle *qh)
+{
+	qh->pending.len = 0;
+	qh->raw = false;
+	qh->asked = true;
+}
+
 static int query_finish(struct query_handle *qh, fuse_req_t req, struct vx_err *err)
 {
 	int rc = query_ask(qh, req, err);
 
 	if (rc)
 		return query_failed(qh, rc);
-	qh->pending.len = 0;
-	qh->raw = false;
-	qh->asked = true;
+	query_answered(qh);
 	return 0;
 }
 
@@ -92,9 +99,7 @@ static void query_settle(struct handle *h)
 		qh->ask.number = number;
 		return;
 	}
-	qh->pending.len = 0;
-	qh->raw = false;
-	qh->asked = true;
+	query_answered(qh);
 }
 
 /* Where several ask no core is idle, and a second worker for a question costs more than it saves. */
@@ -124,6 +129,7 @@ static int query_write_raw(
 	if (rc)
 		return query_failed(qh, rc);
 	qh->raw = true;
+	h->owes = later;
 	return later ? 0 : query_finish(qh, req, err);
 }
 

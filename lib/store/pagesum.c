@@ -28,9 +28,9 @@
 
 struct file {
 	sqlite3_file base;
-	bool sums;
 	const char *name; /* SQLite's */
-			  /* The real file follows, aligned. */
+	bool sums;
+	/* The real file follows, aligned. */
 };
 
 #define FILE_BYTES VX_ALIGN_UP(sizeof(struct file), 16)

@@ -249,9 +249,8 @@ struct slice {
 	/* applier only (and the opener) */
 	struct metadb wdb;
 	struct metadb_state st; /* committed */
-	uint64_t
-		wal_limit; /* bytes of SQLite's log that make the applier copy it back; 0: the default */
-	uint64_t *bad_batches; /* indexes whose bytes in the segments are wrong */
+	uint64_t wal_limit;     /* of slice_bound_wal; 0: WAL_FULL_BYTES */
+	uint64_t *bad_batches;  /* indexes whose bytes in the segments are wrong */
 	uint32_t n_bad_batches;
 	bool hist_used;
 	/* Dead slots the index is not told of yet, 4 bytes each: a search that holds an older view

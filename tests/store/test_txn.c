@@ -672,6 +672,25 @@ static void the_log_of_sqlite_is_bounded_without_marks(void **state)
 		assert_int_equal(stat(path, &st), 0);
 		assert_true(st.st_size < 80 << 20);
 	}
+	/* Somebody who reads keeps it from being begun anew: nobody is refused for that, and it comes back. */
+	sqlite3 *reader;
+	char db[512];
+	fix_path(&f, "c-17/meta.db", db);
+	assert_int_equal(sqlite3_open_v2(db, &reader, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM rec", NULL, NULL, NULL),
+		SQLITE_OK);
+	for (int round = 0; round < 4; round++) {
+		struct tx t = tx_new(&f, DECIDER);
+		if (round == 3) {
+			assert_int_equal(stat(path, &st), 0);
+			assert_true(st.st_size > 80 << 20);
+			assert_int_equal(sqlite3_close(reader), SQLITE_OK);
+		}
+		big_parts(&f, &t);
+		assert_int_equal(apply(&f, tx_step(&f, &t, TXN_ABORT, 0, 1)), 0);
+	}
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size < 80 << 20);
 	fix_compare(&f);
 	fix_mark(&f);
 	reopen(&f, true);
