@@ -81,7 +81,7 @@ check-sanitize: ## that without shortcuts, and the mount and the tools against a
 
 # valgrind knows no AVX-512, and is too slow for what is arithmetic; the sanitizers have those.
 SLOW_valgrind := $(SLOW_tsan) cluster/test_crash cluster/test_txn cluster/test_snapshot cluster/test_threads hnsw/test_graph \
-	index/test_checkpoint raft/test_pump $(SIMD_TESTS:%=simd/%) store/test_compact store/test_rot store/test_threads store/test_txn
+	index/test_checkpoint raft/test_kill raft/test_pump $(SIMD_TESTS:%=simd/%) store/test_compact store/test_rot store/test_threads store/test_txn
 VALGRIND := env VECFS_SIMD=avx2 valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
 	--show-leak-kinds=definite --fair-sched=yes
 .PHONY: check-valgrind

@@ -602,3 +602,44 @@ void nodes_check(struct nodes *c)
 			assert_int_equal(times, 1);
 	}
 }
+
+void nodes_told_mark(struct repl_mark_req *req, int status)
+{
+	VX_CONTAINER_OF(req, struct nodes_told, mark)->mark_status = status;
+}
+
+void nodes_told_change(struct repl_change_req *req, int status)
+{
+	VX_CONTAINER_OF(req, struct nodes_told, change)->change_status = status;
+}
+
+void nodes_ask_mark(struct repl_core_group *g, struct nodes_told *t)
+{
+	*t = (struct nodes_told){.mark = {.done = nodes_told_mark}, .mark_status = 1};
+	repl_core_mark(g, &t->mark);
+}
+
+int nodes_refused_change(struct repl_core_group *g, enum repl_change_kind kind, uint64_t id)
+{
+	struct nodes_told t = {
+		.change = {.kind = kind, .id = id, .done = nodes_told_change}, .change_status = 1};
+	repl_core_change(g, &t.change);
+	assert_int_not_equal(t.change_status, 1);
+	return t.change_status;
+}
+
+struct nodes *nodes_with_leader(unsigned n, unsigned voters, uint64_t mark_bytes)
+{
+	struct nodes *c = nodes_new(n, voters, mark_bytes);
+	nodes_start_all(c);
+	assert_int_equal(nodes_elect(c), 0);
+	nodes_run(c, 300);
+	return c;
+}
+
+int nodes_put_of(struct repl_core_group *g)
+{
+	struct raft_io_snapshot_put req;
+	struct raft_snapshot s = {.index = 1};
+	return g->io.snapshot_put(&g->io, 1, &req, &s, NULL);
+}

@@ -91,4 +91,20 @@ void nodes_finish_works(struct node *n);
  * acknowledged and everybody has it. */
 void nodes_check(struct nodes *c);
 
+/* What a mark and a change were answered. */
+struct nodes_told {
+	struct repl_mark_req mark;
+	struct repl_change_req change;
+	int mark_status, change_status; /* 1: not yet */
+};
+void nodes_told_mark(struct repl_mark_req *req, int status);
+void nodes_told_change(struct repl_change_req *req, int status);
+void nodes_ask_mark(struct repl_core_group *g, struct nodes_told *t);
+/* The status of a change that is answered at once. */
+int nodes_refused_change(struct repl_core_group *g, enum repl_change_kind kind, uint64_t id);
+/* What a snapshot of nothing is answered. */
+int nodes_put_of(struct repl_core_group *g);
+/* New nodes, started, that have elected somebody. */
+struct nodes *nodes_with_leader(unsigned n, unsigned voters, uint64_t mark_bytes);
+
 #endif

@@ -100,6 +100,14 @@ static bool check_broken(struct wal *w, int rc)
 	return true;
 }
 
+static void run_free(struct run *r)
+{
+	fakedisk_free(r->d);
+	model_release(&r->acked);
+	model_release(&r->ahead);
+	free(r);
+}
+
 static void acknowledge(struct run *r)
 {
 	model_copy(&r->acked, &r->ahead);
@@ -463,10 +471,7 @@ static void a_start_that_fails_while_it_repairs_is_begun_again(void **state)
 	}
 	assert_true(failed > 10);
 	free(all);
-	fakedisk_free(r->d);
-	model_release(&r->acked);
-	model_release(&r->ahead);
-	free(r);
+	run_free(r);
 }
 
 /* Segments of the size that another start asked for are read, and are no spares of this one. */
@@ -499,10 +504,7 @@ static void segments_of_another_size_do_not_come_back(void **state)
 		assert_int_equal(fakedisk_used(r->d), st.size_bytes);
 		wal_close(w);
 	}
-	fakedisk_free(r->d);
-	model_release(&r->acked);
-	model_release(&r->ahead);
-	free(r);
+	run_free(r);
 }
 
 /* --- names, sizes, options -------------------------------------------------------------- */
@@ -606,10 +608,7 @@ static void a_path_too_long_is_refused_at_the_start(void **state)
 	assert_int_equal(wal_open(top, dir, &small, &w, &err), 0);
 	must_hold(w, &r->acked);
 	wal_close(w);
-	fakedisk_free(r->d);
-	model_release(&r->acked);
-	model_release(&r->ahead);
-	free(r);
+	run_free(r);
 }
 
 /* io_uring cannot be had on a disk that is not the kernel's, unless nobody insists. */
@@ -808,10 +807,7 @@ static void places_stay_right_through_marks(void **state)
 	w = open_with(r->d, &o);
 	must_hold(w, &r->ahead);
 	wal_close(w);
-	fakedisk_free(r->d);
-	model_release(&r->acked);
-	model_release(&r->ahead);
-	free(r);
+	run_free(r);
 }
 
 static int stop_at_two(void *arg, uint32_t group)
