@@ -85,14 +85,16 @@ static int run(sqlite3 *sq, const char *sql, const char *fmt, ...)
 	if (rc)
 		return map_sqlite(rc);
 	va_start(ap, fmt);
-	for (int i = 1; *fmt; fmt++, i++) {
+	/* What is not bound would be NULL. */
+	for (int i = 1; *fmt && rc == SQLITE_OK; fmt++, i++) {
 		if (*fmt == 'i')
-			sqlite3_bind_int64(st, i, va_arg(ap, sqlite3_int64));
+			rc = sqlite3_bind_int64(st, i, va_arg(ap, sqlite3_int64));
 		else
-			sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_TRANSIENT);
+			rc = sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_STATIC);
 	}
 	va_end(ap);
-	rc = sqlite3_step(st);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(st);
 	int rc2 = sqlite3_finalize(st);
 	return map_sqlite(rc == SQLITE_DONE || rc == SQLITE_ROW ? rc2 : rc);
 }

@@ -30,7 +30,7 @@ in_tree()
 	[ -f "$dest/usr/share/man/man5/vecfs.conf.5" ]
 	grep -q '^ExecStart=/usr/sbin/vecfsd ' "$dest/usr/lib/systemd/system/vecfs.service"
 	! grep -r '@[A-Z]*@' "$dest/usr/lib/systemd"
-	[ -z "$(find "$dest" -path "*$top*")" ]
+	[ ! -e "$dest$top" ] # nothing went where the clone lies
 	in_tree uninstall PREFIX=/usr
 	[ -z "$(find "$dest" ! -type d)" ]
 }
