@@ -109,6 +109,7 @@ int wal_check(struct wal *w, const struct wal_rec *rec)
 {
 	const struct wal_group *g = wal_group_find(w, rec->group);
 	bool exists = g && g->st_exists;
+	assert(!g || !g->stopped);
 	uint64_t mark = exists ? g->st_mark : 0;
 
 	if (is_broken(w))
@@ -252,14 +253,16 @@ static int write_frame(struct wal *w, struct wal_frame *f, size_t at, size_t end
 	}
 	for (size_t p = WAL_FRAME_HDR; p < len; p += wal_rec_size(get_le32(b + p + 4)))
 		wal_rec_seal(b + p, tag, seed);
-	wal_fhdr_put(b,
-		&(struct wal_fhdr){
-			.number = w->next_number,
-			.tag = tag,
-			.n_records = n,
-			.len = (uint32_t)len,
-		},
-		seed);
+	struct wal_fhdr fh = {
+		.number = w->next_number,
+		.tag = tag,
+		.n_records = n,
+		.len = (uint32_t)len,
+		.before = w->last_groups,
+	};
+	for (size_t p = WAL_FRAME_HDR; p < len; p += wal_rec_size(get_le32(b + p + 4)))
+		wal_gset_add(&fh.groups, get_le32(b + p + 12));
+	wal_fhdr_put(b, &fh, seed);
 	memset(b + len, 0, padded - len);
 	int rc = wal_sync_write(w, b, padded, s->end);
 	if (rc)
@@ -271,6 +274,7 @@ static int write_frame(struct wal *w, struct wal_frame *f, size_t at, size_t end
 	}
 	s->end += padded;
 	w->next_number++;
+	w->last_groups = fh.groups;
 	atomic_fetch_add_explicit(&w->st_flushes, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&w->st_records, n, memory_order_relaxed);
 	atomic_fetch_add_explicit(&w->st_written, padded, memory_order_relaxed);
@@ -433,6 +437,8 @@ int wal_group_load(struct wal *w, uint32_t group, struct wal_group_state *ret, s
 
 	if (is_broken(w))
 		return vx_err_set(err, -EIO, "the log is broken");
+	if (g && g->stopped)
+		return vx_err_set(err, -EUCLEAN, "%s", g->stopped);
 	if (!g || !g->exists) {
 		*ret = st;
 		return 0;

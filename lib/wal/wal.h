@@ -12,7 +12,8 @@
  *	wal_close(w)
  *
  * Format: docs/format-wal.md.  Files: wal.c (stage, flush, load), wal_format.c (bytes),
- * wal_group.c (what is known of a group), wal_recover.c (open and scan),
+ * wal_group.c (what is known of a group), wal_recover.c (open and scan), wal_doubt.c (which
+ * groups damage concerns), wal_stop.c (verdicts and evidence),
  * wal_space.c (segments and spares), wal_sync.c (io_uring and pwrite back ends),
  * wal_writer.c (thread).
  *
@@ -58,13 +59,19 @@ struct wal_opts {
 	unsigned spare_segments;     /* prefilled segments kept ready; 0: 1 */
 	enum wal_backend backend;    /* AUTO: io_uring, or pwrite where it is refused */
 	uint64_t node_id;            /* stamped into segments; a foreign segment is refused */
+	/* Groups first..first+n-1 may be stopped alone when damage concerns them.  Where it
+	 * concerns another, or n is 0, the open is refused. */
+	uint32_t stop_first, n_stop;
 };
 
 struct wal;
 
 /* Opens or creates the log in 'dir' (which exists).  A torn tail of the last
- * segment is cut off; damage before a later flush is -EUCLEAN with the segment,
- * offset and suspect groups in 'err', and nothing is changed on disk.
+ * segment is cut off.  Damage before a later flush stops the groups that it may
+ * concern, if 'opts' lets it (wal_stopped); first, copies of the segments with what is
+ * left of them are made, and the verdict is written.  Otherwise it is -EUCLEAN with the
+ * segment, offset and suspect groups in 'err', and nothing is changed on disk.  What lies
+ * below later marks concerns nobody, and is logged.
  * -ENOSPC: no room for the first segment.  -ENAMETOOLONG: of 'dir' and the names in it. */
 VX_MUST_CHECK
 int wal_open(struct disk *disk, const char *dir, const struct wal_opts *opts, struct wal **ret,
@@ -95,6 +102,19 @@ struct wal_group_state {
 VX_MUST_CHECK
 int wal_group_load(struct wal *w, uint32_t group, struct wal_group_state *ret, struct vx_err *err);
 void wal_group_state_release(struct wal_group_state *st);
+
+/* Why 'group' is stopped: valid until it is lifted.  NULL: it is not.  A stopped group is
+ * loaded with -EUCLEAN, and nothing may be staged of it. */
+const char *wal_stopped(const struct wal *w, uint32_t group);
+
+/* For whoever accepts the loss: 'group' may be written again.  A RESET must come first, beyond
+ * the highest index that was ever seen of it, and a HARDSTATE beyond the highest term.  Once they
+ * are flushed, wal_forget takes the verdict away; until then the next open finds it stopped.
+ * -ENOENT: it is not stopped. */
+VX_MUST_CHECK
+int wal_lift(struct wal *w, uint32_t group, uint64_t *ret_term, uint64_t *ret_index);
+VX_MUST_CHECK
+int wal_forget(struct wal *w, uint32_t group);
 
 /* Calls 'each' with every group the log knows. */
 int wal_groups(struct wal *w, int (*each)(void *arg, uint32_t group), void *arg);

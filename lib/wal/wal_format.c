@@ -14,6 +14,7 @@
 
 #define FRAME_MAGIC 0x4d524656u /* "VFRM" */
 #define REC_MAGIC   0x43455256u /* "VREC" */
+#define ROW_STOPPED 1u
 static const uint8_t seg_magic[8] = {'V', 'E', 'C', 'F', 'S', 'W', 'A', 'L'};
 
 uint64_t wal_seed(uint64_t nonce, uint32_t seq)
@@ -31,6 +32,22 @@ uint64_t wal_tag(uint64_t salt, uint64_t number)
 
 	put_le64(b, number);
 	return hash_xxh3(b, sizeof b, salt);
+}
+
+void wal_gset_add(struct wal_gset *s, uint32_t group)
+{
+	unsigned bit = group % WAL_GSET_BITS;
+
+	s->bits[bit / 8] |= (uint8_t)(1u << bit % 8);
+}
+
+/* Nothing set: written before there were sets, it may be any group. */
+bool wal_gset_may_hold(const struct wal_gset *s, uint32_t group)
+{
+	static const struct wal_gset none;
+	unsigned bit = group % WAL_GSET_BITS;
+
+	return memcmp(s, &none, sizeof none) == 0 || (s->bits[bit / 8] & 1u << bit % 8);
 }
 
 size_t wal_rec_size(size_t payload)
@@ -90,6 +107,8 @@ void wal_fhdr_put(uint8_t *p, const struct wal_fhdr *h, uint64_t seed)
 	put_le64(p + 16, h->tag);
 	put_le32(p + 24, h->n_records);
 	put_le32(p + 28, h->len);
+	memcpy(p + 32, h->groups.bits, WAL_GSET_BYTES);
+	memcpy(p + 32 + WAL_GSET_BYTES, h->before.bits, WAL_GSET_BYTES);
 	put_le64(p + 56, hash_xxh3(p, 56, seed));
 }
 
@@ -103,6 +122,8 @@ bool wal_fhdr_get(const uint8_t *p, uint64_t seed, struct wal_fhdr *ret)
 		.n_records = get_le32(p + 24),
 		.len = get_le32(p + 28),
 	};
+	memcpy(ret->groups.bits, p + 32, WAL_GSET_BYTES);
+	memcpy(ret->before.bits, p + 32 + WAL_GSET_BYTES, WAL_GSET_BYTES);
 	return true;
 }
 
@@ -130,6 +151,7 @@ void wal_shdr_put(uint8_t *p, const struct wal_shdr *h, struct wal *w)
 		put_le64(r + 32, g->mark_term);
 		put_le64(r + 40, g->mark_index + 1);
 		put_le64(r + 48, wal_group_last(g));
+		put_le64(r + 56, g->stopped ? ROW_STOPPED : 0);
 	}
 	memcpy(p, seg_magic, sizeof seg_magic);
 	put_le32(p + 8, WAL_VERSION);
@@ -141,6 +163,7 @@ void wal_shdr_put(uint8_t *p, const struct wal_shdr *h, struct wal *w)
 	put_le32(p + 44, n);
 	put_le64(p + 48, h->prev_last);
 	put_le64(p + 56, h->prev_end);
+	memcpy(p + 64, h->before.bits, WAL_GSET_BYTES);
 	put_le64(p + 120, shdr_sum(p, n));
 }
 
@@ -168,6 +191,7 @@ int wal_shdr_get(const uint8_t *p, struct wal_shdr *ret, const char **ret_why)
 		.prev_last = get_le64(p + 48),
 		.prev_end = get_le64(p + 56),
 	};
+	memcpy(ret->before.bits, p + 64, WAL_GSET_BYTES);
 	*ret_why = "impossible segment size";
 	if (ret->segment_size < WAL_SEG_MIN || ret->segment_size > WAL_SEG_MAX ||
 		ret->segment_size % WAL_BLOCK)
@@ -191,6 +215,7 @@ void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret)
 		.mark_term = get_le64(r + 32),
 		.first = get_le64(r + 40),
 		.last = get_le64(r + 48),
+		.stopped = get_le64(r + 56) & ROW_STOPPED,
 	};
 }
 
@@ -200,6 +225,8 @@ void wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n)
 
 	if (strcmp(kind, "wal") == 0)
 		len = snprintf(ret, WAL_PATH_MAX, "%s/%010u.wal", w->dir, n);
+	else if (strcmp(kind, "damaged") == 0)
+		len = snprintf(ret, WAL_PATH_MAX, "%s/%010u.damaged", w->dir, n);
 	else
 		len = snprintf(ret, WAL_PATH_MAX, "%s/spare-%010u.%s", w->dir, n, kind);
 	assert((unsigned)len < WAL_PATH_MAX);

@@ -7,9 +7,10 @@
  */
 #include "wal/wal_i.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
-struct wal_group *wal_group_find(struct wal *w, uint32_t id)
+struct wal_group *wal_group_find(const struct wal *w, uint32_t id)
 {
 	struct wal_group *g = w->buckets[id % WAL_GROUP_BUCKETS];
 
@@ -124,6 +125,7 @@ int wal_group_apply(struct wal *w, const struct wal_rhdr *h, struct wal_pos at)
 		break;
 	case WAL_DROP:
 		free(g->pos);
+		assert(!g->stopped);
 		*g = (struct wal_group){
 			.id = g->id,
 			.chain = g->chain,
@@ -169,6 +171,7 @@ void wal_groups_free(struct wal *w)
 {
 	for (size_t i = 0; i < w->n_groups; i++) {
 		free(w->groups[i]->pos);
+		free(w->groups[i]->stopped);
 		free(w->groups[i]);
 	}
 	free(w->groups);

@@ -22,6 +22,9 @@
 #define WAL_SPARE_PIECE   (1u << 20)
 #define WAL_RESERVE_UNIT  (512ull << 10)
 #define WAL_FRAME_KEEP    (4u << 20) /* a frame buffer longer than this is given back */
+#define WAL_GSET_BITS     96u
+#define WAL_GSET_BYTES    (WAL_GSET_BITS / 8)
+#define WAL_WHY_MAX       256
 
 /* Where a record lies.  seg 0: nowhere. */
 struct wal_pos {
@@ -38,17 +41,42 @@ struct wal_rhdr {
 	uint64_t payload_sum;
 };
 
+/* Groups, more than one of which may share a bit. */
+struct wal_gset {
+	uint8_t bits[WAL_GSET_BYTES];
+};
+
 struct wal_fhdr {
 	uint64_t number, tag;
 	uint32_t n_records;
-	uint32_t len; /* header and records, without the padding */
+	uint32_t len;                   /* header and records, without the padding */
+	struct wal_gset groups, before; /* of this frame's records, of the frame before */
 };
 
 struct wal_shdr {
 	uint64_t node_id, nonce, segment_size;
 	uint32_t seq, n_groups;
-	uint64_t prev_last; /* number of the last frame before this segment; 0: none */
-	uint64_t prev_end;  /* where the previous segment ends; 0: no previous */
+	uint64_t prev_last;     /* number of the last frame before this segment; 0: none */
+	uint64_t prev_end;      /* where the previous segment ends; 0: no previous */
+	struct wal_gset before; /* of the last frame before this segment */
+};
+
+/* A place in the log that is not what it should be. */
+struct wal_place {
+	uint32_t seq;
+	uint64_t off;
+	const char *why; /* static; NULL: no place */
+};
+
+/* Recovery: what a damaged place leaves unknown of a group; see wal_doubt.c. */
+struct wal_doubt {
+	bool hard;              /* its term and vote */
+	bool adrift;            /* its last index, and so every entry up to there */
+	bool unmarked;          /* its mark */
+	bool stuck;             /* nothing that follows is of use */
+	uint64_t upto;          /* its entries up to this index, those above the mark */
+	struct wal_place place; /* the first that concerns it */
+	uint32_t in_table;      /* the last segment whose table has it */
 };
 
 /* One group.  Entries first_gap..: 'pos' covers base + 1 .. base + n; outside of
@@ -65,6 +93,11 @@ struct wal_group {
 	struct wal_pos manifest;          /* the MARK or RESET record that holds it */
 	uint32_t manifest_seq;            /* recovery: what the first table promised; 0: nothing */
 	uint64_t turns_given, turns_done; /* wal_writer.c */
+	/* Not NULL: damage concerns the group, and this is what a person should know.  Then n is 0, and term, mark_index
+	 * and base are no more than the highest that were ever seen. */
+	char *stopped;
+	bool stop_file; /* the verdict is on disk; otherwise a table alone says so */
+	struct wal_doubt doubt;
 	/* As of the last wal_stage. */
 	bool st_exists;
 	uint64_t st_mark, st_last;
@@ -85,6 +118,13 @@ struct wal_frame {
 	unsigned leaves_units; /* of the reserve, that it may not use; see wal.c */
 };
 
+/* Recovery: what was lost so far, for groups that come to exist behind it. */
+struct wal_losses {
+	struct wal_place first;  /* of all */
+	struct wal_place births; /* the last one that may have been the beginning of a group */
+	struct wal_gset born;    /* which; may_hold */
+};
+
 struct wal {
 	/* Immutable. */
 	struct disk *disk;
@@ -92,6 +132,7 @@ struct wal {
 	uint64_t segment_size, node_id, salt;
 	unsigned want_spares;
 	bool may_uring, must_uring, try_direct;
+	uint32_t stop_first, n_stop; /* groups that may be stopped alone */
 	/* Owner thread. */
 	struct wal_group **groups;
 	size_t n_groups, cap_groups;
@@ -101,6 +142,7 @@ struct wal {
 	size_t n_segs, cap_segs;
 	int fd; /* of the current segment; -1 */
 	uint64_t next_number;
+	struct wal_gset last_groups; /* of the last frame */
 	struct wal_frame pend, scratch;
 	uint32_t spares[WAL_SPARES_MAX]; /* names of ready ones */
 	unsigned n_spares;
@@ -135,13 +177,17 @@ int wal_shdr_get(const uint8_t *p, struct wal_shdr *ret, const char **ret_why);
 struct wal_row {
 	uint32_t group, manifest_seq;
 	uint64_t term, vote, mark_index, mark_term, first, last;
+	bool stopped;
 };
+void wal_gset_add(struct wal_gset *s, uint32_t group);
+bool wal_gset_may_hold(const struct wal_gset *s, uint32_t group);
 void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret);
-/* kind: "wal" (a segment), "seg" (a ready spare), "tmp" (one being made).  wal_open has made sure that it fits. */
+/* kind: "wal" (a segment), "seg" (a ready spare), "tmp" (one being made), "damaged" (a copy of a segment).  wal_open has
+ * made sure that it fits. */
 void wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n);
 
 /* --- wal_group.c -------------------------------------------------------------- */
-struct wal_group *wal_group_find(struct wal *w, uint32_t id);
+struct wal_group *wal_group_find(const struct wal *w, uint32_t id);
 struct wal_group *wal_group_get(struct wal *w, uint32_t id); /* NULL: no memory */
 int wal_group_reserve(struct wal_group *g, size_t n);
 /* Changes the group as the durable record says.  -EUCLEAN: it cannot follow. */
@@ -153,6 +199,32 @@ static inline uint64_t wal_group_last(const struct wal_group *g)
 }
 uint32_t wal_oldest_needed(const struct wal *w); /* UINT32_MAX: none */
 void wal_groups_free(struct wal *w);
+
+/* --- wal_doubt.c ------------------------------------------------------------------ */
+/* A frame, or more, is lost: any of the groups that 'set' may hold can have been in it. */
+void wal_doubt_lost(
+	struct wal *w, struct wal_losses *l, const struct wal_gset *set, struct wal_place place);
+/* A record whose header is whole, in order; as wal_group_apply, but what cannot follow stops its group alone. */
+VX_MUST_CHECK
+int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *h,
+	struct wal_pos at, bool payload_ok);
+/* The table of a segment: of the first that can be read, or compared with what the records gave. */
+VX_MUST_CHECK
+int wal_doubt_table(struct wal *w, struct wal_losses *l, const uint8_t *hdr,
+	const struct wal_shdr *h, bool first);
+/* At the end: what is left unknown of an existing group, as text; false: nothing. */
+bool wal_doubt_why(const struct wal_group *g, char ret[WAL_WHY_MAX]);
+/* From now on the group is stopped.  -ENOMEM. */
+VX_MUST_CHECK
+int wal_doubt_stop(struct wal_group *g, const char *why, bool stop_file);
+
+/* --- wal_stop.c ------------------------------------------------------------------- */
+/* A name in the directory of the log: a verdict of an earlier open is taken into account. */
+VX_MUST_CHECK
+int wal_stop_read(struct wal *w, const char *name);
+/* Keeps copies of segments [from, to], then writes the verdict of every group that is stopped without one. */
+VX_MUST_CHECK
+int wal_stop_write(struct wal *w, uint32_t from, uint32_t to, struct vx_err *err);
 
 /* --- wal.c -------------------------------------------------------------------- */
 int wal_frame_add(struct wal_frame *f, const struct wal_rec *rec);

@@ -6,11 +6,13 @@
  * has a successor was complete before the successor was made, so it must end
  * exactly where the successor's header says.  In the last segment the first frame
  * that is not whole ends the log, unless a valid frame with a higher number lies
- * behind it: then it had been acknowledged, and the open is refused with nothing
- * changed on disk.
+ * behind it: then it had been acknowledged.
  *
- * Only after all is understood is anything written: leftovers of half-made spares
- * go, and the last frame is written again, byte for byte, and synced.  It may have
+ * Damage is skipped, and wal_doubt.c says which groups it concerns.  These are stopped, or
+ * the open is refused with nothing changed on disk; nobody else is held up.
+ *
+ * Only after all is understood is anything written: verdicts and evidence (wal_stop.c);
+ * leftovers of half-made spares go, and the last frame is written again, byte for byte, and synced.  It may have
  * been read from a page cache whose write-back failed; nobody may be told that it
  * is here before it is.
  */
@@ -22,8 +24,9 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
-#define SUSPECTS_MAX 32u
+#define HOLE_MAX 1000u /* segments that are missing in a row */
 
 struct scan {
 	struct wal *w;
@@ -34,8 +37,10 @@ struct scan {
 	size_t img_len, img_cap;
 	uint64_t last_number;          /* of the last valid frame */
 	uint64_t frame_off, frame_len; /* that frame, in the current segment; len 0: none */
-	uint32_t bad[SUSPECTS_MAX];    /* groups of the frame that ended the segment, if known */
-	size_t n_bad;
+	bool number_known;             /* and the segment before was read to its end */
+	bool table_seen;
+	uint64_t unreadable; /* offset of the last block that the disk did not give; 0: none */
+	struct wal_losses losses;
 };
 
 /* --- names ------------------------------------------------------------------------- */
@@ -76,7 +81,7 @@ static int each_name(void *arg, const char *name)
 		if (parse_u32(name + 6, ".tmp", &n))
 			return push_u32(&s->tmps, &s->n_tmps, n);
 	}
-	return 0;
+	return wal_stop_read(s->w, name);
 }
 
 static int cmp_u32(const void *a, const void *b)
@@ -86,34 +91,26 @@ static int cmp_u32(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* --- damage ------------------------------------------------------------------------ */
+/* --- what ends the open --------------------------------------------------------------- */
 /* Without a list (a header is unreadable) nobody knows whose records are gone. */
-static int damaged(struct scan *s, uint32_t seq, uint64_t off, const char *why,
-	const uint32_t *groups, size_t n)
+static int refused(struct scan *s, struct wal_place at)
 {
-	char list[300] = "all groups";
-	size_t len = 0;
-
-	for (size_t i = 0; i < n && len < sizeof list - 12; i++)
-		len += (size_t)snprintf(list + len, sizeof list - len, i ? " %u" : "%u", groups[i]);
-	return vx_err_set(s->err, -EUCLEAN, "%010u.wal: offset %llu: %s; suspect: %s", seq,
-		(unsigned long long)off, why, list);
+	return vx_err_set(s->err, -EUCLEAN, "%010u.wal: offset %llu: %s; suspect: all groups",
+		at.seq, (unsigned long long)at.off, at.why);
 }
 
 /* --- one frame --------------------------------------------------------------------- */
-enum verdict { FRAME_OK, FRAME_NONE, FRAME_BAD };
+enum verdict { FRAME_OK, FRAME_NONE, FRAME_BAD, FRAME_HURT };
 
-/* Checks the frame at 'off'.  When only payloads are bad, s->bad lists their groups. */
+/* Checks the frame at 'off'.  HURT: some payloads are bad, and nothing else. */
 static enum verdict frame_check(
 	struct scan *s, uint64_t off, uint64_t limit, uint64_t seed, struct wal_fhdr *ret)
 {
 	const uint8_t *p = s->img + off;
 	uint64_t at = WAL_FRAME_HDR;
 	struct wal_rhdr h;
-	uint32_t bad[SUSPECTS_MAX];
-	size_t n_bad = 0;
+	bool hurt = false;
 
-	s->n_bad = 0;
 	if (off + WAL_FRAME_HDR > limit || !wal_fhdr_get(p, seed, ret))
 		return FRAME_NONE;
 	if (ret->number != s->last_number + 1 || ret->len < WAL_FRAME_HDR ||
@@ -123,44 +120,63 @@ static enum verdict frame_check(
 		if (at + WAL_REC_HDR > ret->len || !wal_rhdr_get(p + at, seed, &h) ||
 			h.tag != ret->tag || wal_rec_size(h.len) > ret->len - at)
 			return FRAME_BAD;
-		if (!wal_payload_ok(&h, p + at + WAL_REC_HDR, seed) && n_bad < SUSPECTS_MAX)
-			bad[n_bad++] = h.group;
+		hurt |= !wal_payload_ok(&h, p + at + WAL_REC_HDR, seed);
 		at += wal_rec_size(h.len);
 	}
-	if (at != ret->len)
-		return FRAME_BAD;
-	memcpy(s->bad, bad, n_bad * sizeof *bad);
-	s->n_bad = n_bad;
-	return n_bad ? FRAME_BAD : FRAME_OK;
+	return at != ret->len ? FRAME_BAD : hurt ? FRAME_HURT : FRAME_OK;
 }
 
 static int frame_apply(struct scan *s, const struct wal_seg *seg, uint64_t off,
 	const struct wal_fhdr *f, uint64_t seed)
 {
 	const uint8_t *p = s->img + off;
+	struct wal_gset groups = {{0}};
 	struct wal_rhdr h;
+	int rc = 0;
 
-	for (uint64_t at = WAL_FRAME_HDR; at < f->len; at += wal_rec_size(h.len)) {
+	for (uint64_t at = WAL_FRAME_HDR; at < f->len && rc == 0; at += wal_rec_size(h.len)) {
 		if (!wal_rhdr_get(p + at, seed, &h))
 			return -EUCLEAN;
-		int rc = wal_group_apply(
-			s->w, &h, (struct wal_pos){seg->seq, (uint32_t)(off + at)});
-		if (rc == -EUCLEAN)
-			return damaged(
-				s, seg->seq, off + at, "record does not follow", &h.group, 1);
-		if (rc)
-			return vx_err_set(s->err, rc, "out of memory");
+		wal_gset_add(&groups, h.group);
+		rc = wal_doubt_apply(s->w, &s->losses, &h,
+			(struct wal_pos){seg->seq, (uint32_t)(off + at)},
+			wal_payload_ok(&h, p + at + WAL_REC_HDR, seed));
+	}
+	s->last_number = f->number;
+	s->w->last_groups = groups;
+	return rc ? vx_err_set(s->err, rc, "out of memory") : 0;
+}
+
+/* --- one segment ------------------------------------------------------------------- */
+/* Blocks that the disk does not give back are zeros, and noted. */
+static int read_blocks(struct scan *s, int fd, size_t size)
+{
+	struct disk *d = s->w->disk;
+	int rc = disk_pread(d, fd, s->img, size, 0);
+
+	if (rc != -EIO)
+		return rc;
+	for (size_t off = 0; off < size; off += WAL_BLOCK) {
+		size_t n = VX_MIN((size_t)WAL_BLOCK, size - off);
+		rc = disk_pread(d, fd, s->img + off, n, off);
+		if (rc && rc != -EIO)
+			return rc;
+		if (rc) {
+			memset(s->img + off, 0, n);
+			s->unreadable = off;
+		}
 	}
 	return 0;
 }
 
-/* --- one segment ------------------------------------------------------------------- */
-static int read_image(struct scan *s, const char *path, uint32_t seq)
+static int read_image(struct scan *s, const char *path)
 {
 	struct disk *d = s->w->disk;
 	uint64_t size = 0;
 	int fd = d->ops->open(d, path, O_RDONLY, 0);
 
+	s->unreadable = 0;
+	s->img_len = 0;
 	if (fd < 0)
 		return vx_err_set(s->err, fd, "%s: %s", path, strerror(-fd));
 	int rc = d->ops->size(d, fd, &size);
@@ -175,158 +191,298 @@ static int read_image(struct scan *s, const char *path, uint32_t seq)
 			rc = -ENOMEM;
 	}
 	if (rc == 0 && size)
-		rc = disk_pread(d, fd, s->img, (size_t)size, 0);
+		rc = read_blocks(s, fd, (size_t)size);
 	(void)d->ops->close(d, fd);
 	if (rc)
 		return vx_err_set(s->err, rc, "%s: %s", path, strerror(-rc));
 	s->img_len = (size_t)size;
-	if (size < WAL_HDR_BYTES)
-		return damaged(s, seq, 0, "shorter than its header", NULL, 0);
 	return 0;
 }
 
-/* The table of the first segment is where the groups begin. */
-static int table_load(struct scan *s, const struct wal_shdr *h)
+/* -EUCLEAN with what is wrong in 'ret_why', or another error with its text. */
+static int header_check(
+	struct scan *s, uint32_t seq, const uint8_t *p, struct wal_shdr *h, const char **ret_why)
 {
-	for (unsigned i = 0; i < h->n_groups; i++) {
-		struct wal_row r;
-		wal_row_get(s->img, i, &r);
-		struct wal_group *g = wal_group_get(s->w, r.group);
-		if (!g)
-			return vx_err_set(s->err, -ENOMEM, "out of memory");
-		if (g->exists || r.last < r.mark_index || r.last == UINT64_MAX)
-			return damaged(s, h->seq, 0, "impossible group table", &r.group, 1);
-		g->exists = true;
-		g->term = r.term;
-		g->vote = r.vote;
-		g->mark_index = r.mark_index;
-		g->mark_term = r.mark_term;
-		g->base = r.last;
-		g->manifest_seq = r.manifest_seq;
-	}
-	return 0;
-}
-
-/* Every later table must say what the records said. */
-static int table_compare(struct scan *s, const struct wal_shdr *h)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < s->w->n_groups; i++)
-		n += s->w->groups[i]->exists;
-	if (n != h->n_groups)
-		return damaged(s, h->seq, 0, "group table does not follow", NULL, 0);
-	for (unsigned i = 0; i < h->n_groups; i++) {
-		struct wal_row r;
-		wal_row_get(s->img, i, &r);
-		const struct wal_group *g = wal_group_find(s->w, r.group);
-		if (!g || !g->exists || g->term != r.term || g->vote != r.vote ||
-			g->mark_index != r.mark_index || g->mark_term != r.mark_term ||
-			wal_group_last(g) != r.last)
-			return damaged(s, h->seq, 0, "group table does not follow", &r.group, 1);
-	}
-	return 0;
-}
-
-static int header_check(struct scan *s, uint32_t seq, struct wal_shdr *h)
-{
-	const char *why;
-	int rc = wal_shdr_get(s->img, h, &why);
+	int rc = wal_shdr_get(p, h, ret_why);
 
 	if (rc == -EOPNOTSUPP)
-		return vx_err_set(s->err, rc, "%010u.wal: %s", seq, why);
+		return vx_err_set(s->err, rc, "%010u.wal: %s", seq, *ret_why);
 	if (rc)
-		return damaged(s, seq, 0, why, NULL, 0);
+		return rc;
+	*ret_why = "header of another segment";
 	if (h->seq != seq)
-		return damaged(s, seq, 0, "header of another segment", NULL, 0);
+		return -EUCLEAN;
 	if (h->node_id != s->w->node_id)
 		return vx_err_set(s->err, -EINVAL, "%010u.wal: belongs to node %llu, not to %llu",
 			seq, (unsigned long long)h->node_id, (unsigned long long)s->w->node_id);
 	return 0;
 }
 
-static int scan_segment(struct scan *s, size_t i, struct wal_shdr *h)
+/* The header of the segment behind the one being read.  false: it cannot be read. */
+static bool next_header(struct scan *s, size_t i, struct wal_shdr *ret)
 {
+	struct disk *d = s->w->disk;
 	char path[WAL_PATH_MAX];
-	uint32_t seq = s->seqs[i];
+	const char *why;
+	bool ok = false;
+
+	if (i + 1 == s->n_seqs || s->seqs[i + 1] != s->seqs[i] + 1)
+		return false;
+	wal_path(s->w, path, "wal", s->seqs[i + 1]);
+	int fd = d->ops->open(d, path, O_RDONLY, 0);
+	uint8_t *p = fd < 0 ? NULL : malloc(WAL_HDR_BYTES);
+	if (p && disk_pread(d, fd, p, WAL_HDR_BYTES, 0) == 0)
+		ok = wal_shdr_get(p, ret, &why) == 0 && ret->seq == s->seqs[i + 1];
+	free(p);
+	if (fd >= 0)
+		(void)d->ops->close(d, fd);
+	return ok;
+}
+
+/* Where the next frame behind 'off' begins whose number is higher; 'limit': nowhere. */
+static uint64_t next_frame(
+	struct scan *s, uint64_t off, uint64_t limit, uint64_t seed, struct wal_fhdr *ret)
+{
+	for (; off + WAL_FRAME_HDR <= limit; off += WAL_BLOCK)
+		if (wal_fhdr_get(s->img + off, seed, ret) && ret->number > s->last_number)
+			return off;
+	return limit;
+}
+
+/* Frames up to that with number 'upto' cannot be read; 'before' tells of the last of them. */
+static void lost(struct scan *s, const struct wal_seg *seg, uint64_t off, uint64_t upto,
+	const struct wal_gset *before, const char *why)
+{
+	struct wal_place at = {seg->seq, off, why};
+
+	wal_doubt_lost(s->w, &s->losses,
+		upto == s->last_number + 1 ? before : &(struct wal_gset){{0}}, at);
+	s->last_number = upto;
+	s->w->last_groups = *before;
+}
+
+/* At 'off' no whole frame begins.  Moves *off behind what is lost; false: the log, or the segment, ends there. */
+static bool skip(struct scan *s, const struct wal_seg *seg, uint64_t *off, uint64_t limit,
+	uint64_t seed, const struct wal_shdr *next, enum verdict v, const struct wal_fhdr *bad)
+{
+	static const char damaged_tail[] = "a flushed frame is damaged";
+	static const char damaged_before[] = "damaged before a later flush";
+	const char *why = next ? damaged_tail : damaged_before;
+	uint64_t end = next ? VX_MIN(next->prev_end, limit) : limit, at;
+	bool own = v == FRAME_BAD && bad->number == s->last_number + 1 &&
+		   bad->len >= WAL_FRAME_HDR && bad->len <= end - *off;
 	struct wal_fhdr f;
 
-	wal_path(s->w, path, "wal", seq);
-	int rc = read_image(s, path, seq);
-	if (rc == 0)
-		rc = header_check(s, seq, h);
-	if (rc)
-		return rc;
-	if (i > 0) {
-		const struct wal_seg *prev = wal_cur(s->w);
-		if (h->prev_end != prev->end || h->prev_last != s->last_number)
-			return damaged(s, prev->seq, prev->end, "a flushed frame is damaged",
-				s->bad, s->n_bad);
+	/* Only the very next frame, in its very place, can have been torn. */
+	if (next && (s->last_number >= next->prev_last || *off >= next->prev_end))
+		return false;
+	at = *off;
+	if (at < end && wal_fhdr_get(s->img + at, seed, &f) && f.number > s->last_number + 1) {
+		lost(s, seg, at, f.number - 1, &f.before, why);
+		return true;
 	}
-	rc = i == 0 ? table_load(s, h) : table_compare(s, h);
-	if (rc)
-		return rc;
-	if (i == 0)
-		s->last_number = h->prev_last;
-	struct wal_seg *seg = wal_seg_push(s->w);
-	if (!seg)
-		return vx_err_set(s->err, -ENOMEM, "out of memory");
-	*seg = (struct wal_seg){.seq = seq, .nonce = h->nonce, .size = h->segment_size};
-	uint64_t seed = wal_seed(h->nonce, seq), off = WAL_HDR_BYTES;
+	at = next_frame(s, *off + WAL_BLOCK, end, seed, &f);
+	if (at == end && !next)
+		return false;
+	if (own && (at == end || f.number > bad->number)) {
+		lost(s, seg, *off, bad->number, &bad->groups, why);
+		*off += VX_ALIGN_UP((uint64_t)bad->len, WAL_BLOCK);
+	} else if (at < end) {
+		lost(s, seg, *off, f.number - 1, &f.before, why);
+		*off = at;
+	} else {
+		lost(s, seg, *off, next->prev_last, &next->before, why);
+		*off = next->prev_end;
+	}
+	return true;
+}
+
+static int scan_frames(struct scan *s, struct wal_seg *seg, const struct wal_shdr *h,
+	const struct wal_shdr *next, bool last)
+{
+	uint64_t seed = wal_seed(h->nonce, h->seq), off = WAL_HDR_BYTES;
 	uint64_t limit = VX_MIN((uint64_t)s->img_len, h->segment_size);
+	struct wal_fhdr f = {.number = 0};
 	enum verdict v;
+
 	s->frame_len = 0;
-	while ((v = frame_check(s, off, limit, seed, &f)) == FRAME_OK) {
-		rc = frame_apply(s, seg, off, &f, seed);
-		if (rc)
-			return rc;
-		s->last_number = f.number;
-		s->frame_off = off;
-		s->frame_len = VX_ALIGN_UP(f.len, WAL_BLOCK);
-		off += s->frame_len;
-		/* A file cut short may lack the padding of its last frame. */
-		if (off > limit)
+	/* A file cut short may lack the padding of its last frame. */
+	for (;;) {
+		v = off > limit ? FRAME_NONE : frame_check(s, off, limit, seed, &f);
+		/* A hurt frame may be a torn one. */
+		if (v == FRAME_OK ||
+			(v == FRAME_HURT &&
+				(next ? off < next->prev_end && f.number <= next->prev_last
+				      : next_frame(s, off + WAL_BLOCK, limit, seed,
+						&(struct wal_fhdr){0}) < limit))) {
+			int rc = frame_apply(s, seg, off, &f, seed);
+			if (rc)
+				return rc;
+			s->frame_off = off;
+			s->frame_len = v == FRAME_OK ? VX_ALIGN_UP(f.len, WAL_BLOCK) : 0;
+			off += VX_ALIGN_UP((uint64_t)f.len, WAL_BLOCK);
+			continue;
+		}
+		if (!skip(s, seg, &off, limit, seed, next, v, &f))
 			break;
 	}
 	seg->end = off;
-	/* Whether this is the true end is for the next header to say: the remains of a torn
-	 * frame may lie here, cut off before the next segment was begun. */
-	if (i + 1 < s->n_seqs)
-		return 0;
-	/* Only the very next frame, in its very place, can have been torn. */
-	for (uint64_t p = off; p + WAL_FRAME_HDR <= limit; p += WAL_BLOCK) {
-		if (wal_fhdr_get(s->img + p, seed, &f) && f.number > s->last_number + (p == off))
-			return damaged(
-				s, seq, off, "damaged before a later flush", s->bad, s->n_bad);
-	}
-	if (v == FRAME_BAD)
+	/* What ends the last segment was torn, and nobody heard of it -- if it was seen. */
+	if (last && s->unreadable >= off)
+		return vx_err_set(s->err, -EIO, "%010u.wal: offset %llu: cannot be read", seg->seq,
+			(unsigned long long)s->unreadable);
+	if (last && (v == FRAME_BAD || v == FRAME_HURT))
 		atomic_fetch_add_explicit(&s->w->st_torn, 1, memory_order_relaxed);
 	return 0;
 }
 
-/* No group may want what was recycled, and the next table must hold them all. */
-static int groups_check(struct scan *s)
+/* Nothing of a segment can be told whose header, and with it the seed of its checksums, is gone. */
+static int scan_lost(struct scan *s, uint32_t seq, const char *why)
 {
-	unsigned n = 0;
+	struct wal_place at = {seq, 0, why};
 
-	for (size_t i = 0; i < s->w->n_groups; i++) {
-		const struct wal_group *g = s->w->groups[i];
+	wal_doubt_lost(s->w, &s->losses, &(struct wal_gset){{0}}, at);
+	s->w->last_groups = (struct wal_gset){{0}};
+	s->number_known = false;
+	struct wal_seg *seg = wal_seg_push(s->w);
+	if (!seg)
+		return vx_err_set(s->err, -ENOMEM, "out of memory");
+	*seg = (struct wal_seg){.seq = seq, .end = WAL_HDR_BYTES};
+	return 0;
+}
+
+static int scan_segment(struct scan *s, size_t i)
+{
+	char path[WAL_PATH_MAX];
+	uint32_t seq = s->seqs[i];
+	bool last = i + 1 == s->n_seqs;
+	const char *why = "shorter than its header";
+	struct wal_shdr h, next;
+
+	wal_path(s->w, path, "wal", seq);
+	int rc = read_image(s, path);
+	if (rc)
+		return rc;
+	rc = s->img_len < WAL_HDR_BYTES ? -EUCLEAN : header_check(s, seq, s->img, &h, &why);
+	if (rc == -EUCLEAN)
+		return last ? refused(s, (struct wal_place){seq, 0, why}) : scan_lost(s, seq, why);
+	if (rc)
+		return rc;
+	struct wal_seg *prev = s->number_known ? wal_cur(s->w) : NULL;
+	why = "a flushed frame is damaged";
+	/* What was lost is counted by now: this is no damage, but not this log's header. */
+	if (prev && (h.prev_end != prev->end || h.prev_last != s->last_number))
+		return refused(s, (struct wal_place){prev->seq, prev->end, why});
+	rc = wal_doubt_table(s->w, &s->losses, s->img, &h, !s->table_seen);
+	if (rc)
+		return vx_err_set(s->err, rc, "out of memory");
+	s->table_seen = s->number_known = true;
+	s->last_number = h.prev_last;
+	struct wal_seg *seg = wal_seg_push(s->w);
+	if (!seg)
+		return vx_err_set(s->err, -ENOMEM, "out of memory");
+	*seg = (struct wal_seg){.seq = seq, .nonce = h.nonce, .size = h.segment_size};
+	return scan_frames(s, seg, &h, next_header(s, i, &next) ? &next : NULL, last);
+}
+
+/* --- the verdict ------------------------------------------------------------------- */
+static bool may_stop(const struct wal *w, uint32_t group)
+{
+	return group >= w->stop_first && group - w->stop_first < w->n_stop;
+}
+
+/* A group that may have begun in what is lost is known by nobody: those that the caller will ask for are stopped, and
+ * without another one there is nothing to go on with. */
+static int births_stop(struct scan *s, bool *ret_refuse)
+{
+	struct wal *w = s->w;
+
+	*ret_refuse = true;
+	for (size_t i = 0; i < w->n_groups && w->n_stop; i++)
+		*ret_refuse &= !w->groups[i]->exists || may_stop(w, w->groups[i]->id);
+	for (uint32_t i = 0; i < w->n_stop; i++) {
+		uint32_t id = w->stop_first + i;
+		struct wal_group *g = wal_group_get(w, id);
+		if (!g)
+			return -ENOMEM;
+		if (g->exists || !wal_gset_may_hold(&s->losses.born, id))
+			continue;
+		g->exists = true;
+		g->doubt.stuck = true;
+		g->doubt.place = s->losses.births;
+	}
+	return 0;
+}
+
+/* Which groups the damage concerns, and whether the others can do without them. */
+static int judge(struct scan *s)
+{
+	struct wal *w = s->w;
+	char why[WAL_WHY_MAX], text[WAL_WHY_MAX] = "", list[300] = "";
+	size_t len = 0;
+	unsigned n = 0, n_bad = 0, n_stopped = 0;
+	bool refuse = false;
+	int rc = s->losses.births.why ? births_stop(s, &refuse) : 0;
+
+	for (size_t i = 0; i < w->n_groups && rc == 0; i++) {
+		struct wal_group *g = w->groups[i];
 		if (!g->exists)
 			continue;
 		if (++n > WAL_GROUPS_MAX)
 			return vx_err_set(s->err, -EUCLEAN, "more than %u groups; suspect: %u",
 				WAL_GROUPS_MAX, g->id);
-		if (g->base > g->mark_index)
-			return vx_err_set(s->err, -EUCLEAN,
-				"group %u: entries %llu to %llu are missing; suspect: %u", g->id,
-				(unsigned long long)g->mark_index + 1, (unsigned long long)g->base,
-				g->id);
-		if (g->manifest_seq)
-			return vx_err_set(s->err, -EUCLEAN,
-				"group %u: the manifest of its mark is missing; suspect: %u", g->id,
-				g->id);
+		n_stopped += g->stopped != NULL;
+		if (g->stopped || !wal_doubt_why(g, why))
+			continue;
+		if (!n_bad++)
+			memcpy(text, why, sizeof text);
+		if (len < sizeof list - 12)
+			len += (size_t)snprintf(
+				list + len, sizeof list - len, n_bad > 1 ? " %u" : "%u", g->id);
+		refuse |= !may_stop(w, g->id);
 	}
+	if (rc)
+		return vx_err_set(s->err, rc, "out of memory");
+	if (refuse && n_bad == 0)
+		return refused(s, s->losses.births);
+	if (refuse)
+		return vx_err_set(s->err, -EUCLEAN, "%s; suspect: %s", text, list);
+	if (n_bad == 0 && n_stopped == 0 && s->losses.first.why)
+		log_warn("wal",
+			"%010u.wal: offset %llu: %s; nothing is lost: what was there is in the "
+			"stores",
+			s->losses.first.seq, (unsigned long long)s->losses.first.off,
+			s->losses.first.why);
 	return 0;
+}
+
+/* From the oldest segment with something that a stopped group still needed. */
+static int stop_groups(struct scan *s)
+{
+	struct wal *w = s->w;
+	uint32_t from = UINT32_MAX, to = wal_cur(w)->seq;
+	char why[WAL_WHY_MAX];
+	int rc = 0;
+
+	for (size_t i = 0; i < w->n_groups && rc == 0; i++) {
+		struct wal_group *g = w->groups[i];
+		if (g->stopped && g->stop_file)
+			log_error("wal", "group %u stays stopped: %s", g->id, g->stopped);
+		if (!g->exists || (g->stopped ? g->stop_file : !wal_doubt_why(g, why)))
+			continue;
+		from = VX_MIN(from, g->n                 ? g->pos[g->head].seg
+				    : g->doubt.place.why ? g->doubt.place.seq
+							 : w->segs[0].seq);
+		if (!g->stopped)
+			rc = wal_doubt_stop(g, why, false);
+		if (rc == 0)
+			log_error("wal", "group %u is stopped: %s", g->id, g->stopped);
+	}
+	if (rc)
+		return vx_err_set(s->err, rc, "out of memory");
+	if (from == UINT32_MAX)
+		return 0;
+	return wal_stop_write(w, VX_MAX(from, w->segs[0].seq), to, s->err);
 }
 
 /* --- making it ready to append ------------------------------------------------------ */
@@ -436,26 +592,26 @@ static int wait_for_strays(struct scan *s)
 
 static int open_existing(struct scan *s)
 {
-	struct wal_shdr h;
-
 	qsort(s->seqs, s->n_seqs, sizeof *s->seqs, cmp_u32);
-	int stray = wait_for_strays(s);
-	if (stray)
-		return stray;
-	for (size_t i = 1; i < s->n_seqs; i++) {
-		if (s->seqs[i] != s->seqs[i - 1] + 1)
-			return vx_err_set(s->err, -EUCLEAN,
-				"%010u.wal is missing; suspect: all groups", s->seqs[i - 1] + 1);
+	int rc = wait_for_strays(s);
+
+	for (size_t i = 0; i < s->n_seqs && rc == 0; i++) {
+		uint32_t from = i ? s->seqs[i - 1] + 1 : s->seqs[i];
+		if (s->seqs[i] - from > HOLE_MAX)
+			return refused(s, (struct wal_place){from, 0, "is missing"});
+		for (uint32_t q = from; q < s->seqs[i] && rc == 0; q++)
+			rc = scan_lost(s, q, "is missing");
+		if (rc == 0)
+			rc = scan_segment(s, i);
 	}
-	for (size_t i = 0; i < s->n_seqs; i++) {
-		int rc = scan_segment(s, i, &h);
-		if (rc)
-			return rc;
-	}
-	int rc = groups_check(s);
+	if (rc == 0)
+		rc = judge(s);
 	if (rc)
 		return rc;
 	s->w->next_number = s->last_number + 1;
+	rc = stop_groups(s);
+	if (rc)
+		return rc;
 	rc = make_ready(s);
 	if (rc == 0)
 		rc = tidy(s);
@@ -483,7 +639,7 @@ static int wal_new(struct disk *disk, const char *dir, const struct wal_opts *o,
 		o->spare_segments > WAL_SPARES_MAX / 2)
 		return -EINVAL;
 	/* Room for the longest name in it, see wal_path. */
-	if (strlen(dir) + sizeof "/spare-4294967295.tmp" > WAL_PATH_MAX)
+	if (strlen(dir) + sizeof "/stopped-4294967295.tmp" > WAL_PATH_MAX)
 		return -ENAMETOOLONG;
 	struct wal *w = calloc(1, sizeof *w);
 	if (!w)
@@ -496,6 +652,8 @@ static int wal_new(struct disk *disk, const char *dir, const struct wal_opts *o,
 	w->disk = disk;
 	w->segment_size = size;
 	w->node_id = o->node_id;
+	w->stop_first = o->stop_first;
+	w->n_stop = o->n_stop;
 	w->want_spares = o->spare_segments ? o->spare_segments : 1;
 	w->may_uring = disk == disk_real() && o->backend != WAL_PWRITE;
 	w->must_uring = disk == disk_real() && o->backend == WAL_URING;

@@ -166,6 +166,7 @@ int wal_next_segment(struct wal *w)
 		.seq = old.seq + 1,
 		.prev_last = w->n_segs ? w->next_number - 1 : 0,
 		.prev_end = old.end,
+		.before = w->last_groups,
 	};
 	uint32_t spare = w->spares[w->n_spares - 1];
 	int fd = -1;
@@ -269,6 +270,8 @@ static int recycle(struct wal *w)
 	wal_path(w, from, "wal", seq);
 	wal_path(w, to, "seg", id);
 	rc = keep ? ops->rename(w->disk, from, to) : ops->unlink(w->disk, from);
+	if (rc == -ENOENT && w->segs[0].size == 0)
+		rc = 0; /* it was missing when the log was opened */
 	if (rc == 0)
 		rc = ops->sync_dir(w->disk, w->dir);
 	if (rc)

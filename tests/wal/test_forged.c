@@ -99,7 +99,8 @@ static void frame(struct forged *l, unsigned i, const struct wal_rec *recs, unsi
 		wal_rec_seal(p + at, tag, seed);
 		at += wal_rec_size(recs[k].len);
 	}
-	wal_fhdr_put(p, &(struct wal_fhdr){l->number, tag, n, (uint32_t)at}, seed);
+	wal_fhdr_put(p, &(struct wal_fhdr){.number = l->number, .tag = tag, .n_records = n, .len = (uint32_t)at},
+		seed);
 	l->end[i] += VX_ALIGN_UP(at, WAL_BLOCK);
 	assert_true(l->end[i] <= SIZE);
 }
@@ -263,12 +264,13 @@ struct change {
 static const struct change changes[] = {
 	{"magic", HDR, 1, 0, 0, 0, 1, 'W', BAD, "no segment magic", "no segment magic", 0, 0},
 	{"version", HDR, 1, 0, 0, 8, 4, 2, -EOPNOTSUPP, "unknown version", "unknown version", 0, 0},
-	{"header length", HDR, 0, 0, 0, 12, 4, 4096, BAD, "header size", "header size", 0, 0},
+	{"header length", HDR, 0, 0, 0, 12, 4, 4096, 0, "", "header size", 0, 0},
 	{"node", HDR, 0, 0, 0, 16, 8, 8, -EINVAL, "belongs to node 8", "", 0, 0},
-	{"small", HDR, 0, 0, 0, 32, 8, WAL_SEG_MIN - 4096, BAD, "segment size", "segment size", 0,
+	/* What only the first segment has is needed by nobody. */
+	{"small", HDR, 0, 0, 0, 32, 8, WAL_SEG_MIN - 4096, 0, "", "segment size", 0,
 		0},
-	{"big", HDR, 0, 0, 0, 32, 8, WAL_SEG_MAX + 4096, BAD, "segment size", "segment size", 0, 0},
-	{"odd", HDR, 0, 0, 0, 32, 8, SIZE + 1, BAD, "segment size", "segment size", 0, 0},
+	{"big", HDR, 0, 0, 0, 32, 8, WAL_SEG_MAX + 4096, 0, "", "segment size", 0, 0},
+	{"odd", HDR, 0, 0, 0, 32, 8, SIZE + 1, 0, "", "segment size", 0, 0},
 	{"number", HDR, 2, 0, 0, 40, 4, 9, BAD, "another segment", "another segment", 0, 0},
 	{"rows", HDR, 1, 0, 0, 44, 4, 513, BAD, "header size", "header size", 0, 0},
 	{"fewer rows", HDR, 1, 0, 0, 44, 4, 2, BAD, TABLE, "", 0, 0},
@@ -277,7 +279,7 @@ static const struct change changes[] = {
 	{"more frames before", HDR, 1, 0, 0, 48, 8, 4, BAD, PREV, MORE, 0, 0},
 	/* No frame is missing by the number alone: whose fault it is the view does not tell. */
 	{"fewer frames before", HDR, 1, 0, 0, 48, 8, 2, BAD, PREV, "", 0, 0},
-	{"frames at the start", HDR, 0, 0, 0, 48, 8, 2, BAD, PREV, NULL, 0, 0},
+	{"frames at the start", HDR, 0, 0, 0, 48, 8, 2, 0, "", NULL, 0, 0},
 	{"longer before", HDR, 1, 0, 0, 56, 8, SIZE, BAD, PREV, MORE, 0, 0},
 	{"shorter before", HDR, 1, 0, 0, 56, 8, WAL_HDR_BYTES, BAD, PREV, "", 0, 0},
 	{"short segment", HDR, 2, 0, 0, 32, 8, WAL_SEG_MIN, 0, "", "", 0, 0},

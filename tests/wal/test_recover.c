@@ -274,12 +274,15 @@ static void flipped_bytes_are_noticed(void **state)
 	history_release(&h);
 }
 
-/* A damaged flush with another one behind it is refused, by name, with nothing changed. */
+/* A damaged flush with another one behind it is refused, by name, with nothing changed, unless all of
+ * it is below later marks. */
 static void damage_before_a_later_flush_is_refused(void **state)
 {
 	(void)state;
 	struct history h;
 	char path[64];
+
+	unsigned needless = 0;
 
 	history_init(&h, 3, 3, seed0 + 2);
 	for (unsigned i = 1; i < h.n; i++) {
@@ -292,12 +295,18 @@ static void damage_before_a_later_flush_is_refused(void **state)
 		memcpy(save, p + h.start[i], len);
 		memset(p + h.start[i], 0, len);
 		struct disk *before = must_disk(fakedisk_clone(h.d));
-		assert_int_equal(recovered_flush(&h), -EUCLEAN);
-		assert_true(fakedisk_same(before, h.d));
+		int got = recovered_flush(&h);
+		needless += got >= 0;
+		if (got >= 0)
+			assert_int_equal(got, h.n);
+		else
+			assert_true(fakedisk_same(before, h.d));
 		fakedisk_free(before);
 		p = fakedisk_bytes(h.d, path, &size);
 		memcpy(p + h.start[i], save, len);
 	}
+	print_message("%u of %u flushes were needed by nobody\n", needless, h.n - 1);
+	assert_true(needless > 0 && needless < h.n / 2);
 	assert_int_equal(recovered_flush(&h), h.n);
 	history_release(&h);
 }
@@ -327,7 +336,7 @@ static void damage_names_the_suspects(void **state)
 	uint8_t *p = fakedisk_bytes(d, DIR_NAME "/0000000001.wal", &size);
 	p[WAL_HDR_BYTES + WAL_BLOCK + WAL_FRAME_HDR + WAL_REC_HDR + 9] ^= 4;
 	assert_int_equal(wal_open(d, DIR_NAME, &small, &w, &err), -EUCLEAN);
-	assert_non_null(strstr(err.msg, "0000000001.wal: offset 40960"));
+	assert_non_null(strstr(err.msg, "0000000001.wal: offset 41024"));
 	assert_non_null(strstr(err.msg, "suspect: 42"));
 	assert_null(strstr(err.msg, "43"));
 	fakedisk_free(d);
