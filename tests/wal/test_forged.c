@@ -309,7 +309,7 @@ static const struct change changes[] = {
 	{"shorter than a record", FRM, 1, 0, 0, 28, 4, 128 + 8, BAD, PREV, LOST, 0, 0},
 	{"long", FRM, 1, 0, 0, 28, 4, SIZE, BAD, PREV, MORE, 0, 0},
 	{"no records before a frame", FRM, 2, 0, 0, 24, 4, 0, BAD, LATER, NONE, 0, 0},
-	{"short before a frame", FRM, 0, 1, 0, 28, 4, 8, BAD, PREV, NONE, 0, 0},
+	{"short before a frame", FRM, 0, 1, 0, 28, 4, 8, 0, "", NONE, 0, 0},
 	{"less before a frame", FRM, 2, 0, 0, 24, 4, 2, BAD, LATER, LOST, 0, 0},
 	/* The last frame of all is torn, whatever is wrong with it, but for its number. */
 	{"torn: records", FRM, 2, 1, 0, 24, 4, 7, 0, "", "", 0, 0},
