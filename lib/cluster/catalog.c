@@ -416,6 +416,11 @@ void catalog_close(struct db *db)
 	db->catalog = NULL;
 }
 
+uint64_t catalog_applied(const struct db *db)
+{
+	return db->catalog->applied;
+}
+
 bool catalog_fresh(const struct db *db)
 {
 	return db->catalog->fresh;

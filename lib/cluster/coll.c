@@ -158,10 +158,10 @@ uint32_t coll_shard_of(const struct coll *c, const char *id, size_t len)
 
 /* --- create ----------------------------------------------------------------------------- */
 /* Where the buckets of a new collection go: 'spread' equal ranges on consecutive shards, starting at the
- * shard that has the fewest ranges now. */
-static int put_placements(struct db *db, struct buf *b, uint32_t spread)
+ * shard that has the fewest ranges now; stopped ones get none. */
+static int put_placements(struct db *db, struct buf *b, uint32_t spread, struct vx_err *err)
 {
-	uint32_t load[SHARDS_MAX] = {0}, best = 0;
+	uint32_t load[SHARDS_MAX] = {0}, live[SHARDS_MAX], n = 0, best = 0;
 	int rc;
 
 	vx_lock(&db->coll_lock);
@@ -169,18 +169,24 @@ static int put_placements(struct db *db, struct buf *b, uint32_t spread)
 		for (uint32_t i = 0; i < c->n_places; i++)
 			load[c->places[i].shard]++;
 	vx_unlock(&db->coll_lock);
-	for (uint32_t s = 1; s < db->n_shards; s++)
-		if (load[s] < load[best])
-			best = s;
-	if (spread > db->n_shards)
-		spread = db->n_shards;
+	for (uint32_t s = 0; s < db->n_shards; s++)
+		if (!shard_stopped(db->shards[s]))
+			live[n++] = s;
+	if (n == 0)
+		return vx_err_set(
+			err, -EUCLEAN, "every shard is stopped: %s", shard_stopped(db->shards[0]));
+	for (uint32_t i = 1; i < n; i++)
+		if (load[live[i]] < load[live[best]])
+			best = i;
+	if (spread > n)
+		spread = n;
 	rc = buf_put_le16(b, (uint16_t)spread);
 	for (uint32_t i = 0; rc == 0 && i < spread; i++) {
 		rc = buf_put_le16(b, (uint16_t)(VX_BUCKETS * i / spread));
 		if (rc == 0)
 			rc = buf_put_le16(b, (uint16_t)(VX_BUCKETS * (i + 1) / spread - 1));
 		if (rc == 0)
-			rc = buf_put_le32(b, (best + i) % db->n_shards);
+			rc = buf_put_le32(b, live[(best + i) % n]);
 	}
 	return rc;
 }
@@ -236,7 +242,7 @@ int coll_create_raw(struct db *db, const char *name, uint32_t spread, const stru
 	if (rc == 0)
 		rc = buf_append(&b, pairs->data, pairs->len);
 	if (rc == 0)
-		rc = put_placements(db, &b, spread ? spread : 1);
+		rc = put_placements(db, &b, spread ? spread : 1, err);
 	return cat_propose(db, &b, rc, &cid);
 }
 

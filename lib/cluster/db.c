@@ -4,6 +4,7 @@
  * (every entry above a group's mark is applied again and found to be there), index workers; then files that the last run left half committed are settled (txn.c).  Closing goes
  * the other way: what was accepted is applied, every group marked, the log closed, stores closed.
  */
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,33 +66,54 @@ static int shard_missing(struct db *db, uint32_t shard, struct vx_err *err)
 		db->dir, shard);
 }
 
-static int open_groups(struct db *db, struct vx_err *err)
+/* Nothing goes without the catalog; any shard may be stopped alone.  'wal' is of 4096 bytes. */
+static int log_opts(struct db *db, char *wal, struct repl_opts *ret)
 {
-	char wal[4096];
-	struct repl_opts ro = {
+	*ret = (struct repl_opts){
 		.disk = disk_real(),
 		.wal_dir = wal,
-		.wal = {.segment_size_bytes = db->opts.wal_segment_bytes, .node_id = db->node_id},
+		.wal = {.segment_size_bytes = db->opts.wal_segment_bytes,
+			.node_id = db->node_id,
+			.stop_first = SHARD_GROUP0,
+			.n_stop = db->n_shards},
 		.node_id = db->node_id,
 		.first_group = META_GROUP,
 		.n_groups = db->n_groups,
 		.mark_interval_ms = db->opts.mark_interval_ms,
 	};
-	int rc = path_join(wal, sizeof wal, "%s/wal", db->dir);
+	if (db->opts.wal_backend && strcmp(db->opts.wal_backend, "io_uring") == 0)
+		ret->wal.backend = WAL_URING;
+	else if (db->opts.wal_backend && strcmp(db->opts.wal_backend, "pwrite") == 0)
+		ret->wal.backend = WAL_PWRITE;
+	return path_join(wal, 4096, "%s/wal", db->dir);
+}
+
+static int open_groups(struct db *db, struct vx_err *err)
+{
+	char wal[4096];
+	struct repl_opts ro;
+	int rc = log_opts(db, wal, &ro);
 
 	if (rc)
 		return rc;
-	if (db->opts.wal_backend && strcmp(db->opts.wal_backend, "io_uring") == 0)
-		ro.wal.backend = WAL_URING;
-	else if (db->opts.wal_backend && strcmp(db->opts.wal_backend, "pwrite") == 0)
-		ro.wal.backend = WAL_PWRITE;
 	rc = repl_open(&ro, &db_host_ops, db, &db->repl, err);
 	if (rc)
 		return rc;
 	/* What is at or below a mark never comes again: it counts as applied. */
 	for (uint32_t g = 0; g < db->n_groups; g++) {
 		struct repl_group_status st;
+		const char *why = repl_group_stopped(db->repl, META_GROUP + g);
 
+		if (why) {
+			rc = shard_stop(db->groups[g].shard, why);
+			if (rc)
+				return rc;
+			log_error("cluster",
+				"shard %u is stopped, its log is damaged: %s; see vec-fsck(1), "
+				"--accept-loss",
+				META_GROUP + g - SHARD_GROUP0, why);
+			continue;
+		}
 		if (repl_group_stat(db->repl, META_GROUP + g, &st))
 			continue;
 		if (g == 0 && st.mark_index > 0 && catalog_fresh(db))
@@ -178,14 +200,12 @@ static void release_all(struct db *db, bool save)
 	free(db);
 }
 
-int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
+static struct db *db_new(const struct db_opts *opts)
 {
 	struct db *db = calloc(1, sizeof *db);
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	int rc = 0;
 
 	if (!db)
-		return -ENOMEM;
+		return NULL;
 	db->opts = *opts;
 	db->lock_fd = -1;
 	db->start_ns = clock_mono_ns();
@@ -194,13 +214,20 @@ int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
 	db->dir = realpath(opts->data_dir, NULL);
 	if (!db->dir)
 		db->dir = strdup(opts->data_dir);
-	if (!db->dir)
-		rc = -ENOMEM;
 	do
 		random_bytes(&db->origin, sizeof db->origin);
 	while (db->origin == 0);
-	if (rc == 0)
-		rc = home_open(db, err);
+	return db;
+}
+
+int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err)
+{
+	struct db *db = db_new(opts);
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!db)
+		return -ENOMEM;
+	int rc = db->dir ? home_open(db, err) : -ENOMEM;
 	if (rc == 0)
 		rc = catalog_open(db, err);
 	if (rc == 0)
@@ -239,11 +266,97 @@ void db_close(struct db *db)
 	for (uint32_t g = 0; g < db->n_groups; g++) {
 		int rc = repl_mark(db->repl, META_GROUP + g);
 
-		if (rc && rc != -EAGAIN) /* the next start replays what the mark would have saved */
+		if (rc && rc != -EAGAIN &&
+			rc != -EUCLEAN) /* the next start replays what the mark would have saved */
 			log_warn("cluster", "group %u was not marked at the end: %s",
 				META_GROUP + g, strerror(-rc));
 	}
 	release_all(db, true);
+}
+
+/* --- accepting a loss ------------------------------------------------------------------ */
+struct highest {
+	struct shard *shard;
+	uint64_t applied;
+};
+
+static int note_applied(void *arg, uint32_t cid)
+{
+	struct highest *h = arg;
+	struct vx_err err = VX_ERR_INIT;
+	struct slice_stats st;
+	int rc;
+	struct slice *sl = shard_slice_get(h->shard, cid, &rc, &err);
+
+	if (!sl) {
+		log_warn("cluster", "collection %u: %s", cid, vx_err_msg(&err, rc));
+		return 0;
+	}
+	slice_stat(sl, &st);
+	h->applied = VX_MAX(h->applied, st.applied);
+	slice_put(sl);
+	return 0;
+}
+
+static int sync_all(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc = fd < 0 || syncfs(fd) < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+static int accept_loss(struct db *db, uint32_t group, struct vx_err *err)
+{
+	char wal[4096];
+	struct repl_opts ro;
+	struct highest h = {.applied = catalog_applied(db)};
+	int rc = log_opts(db, wal, &ro);
+
+	if (rc)
+		return rc;
+	if (group == META_GROUP) {
+		ro.wal.stop_first = META_GROUP;
+		ro.wal.n_stop = db->n_groups;
+	} else {
+		h = (struct highest){.shard = db->shards[group - SHARD_GROUP0]};
+		rc = shard_slices(h.shard, note_applied, &h);
+	}
+	/* The new beginning of its log says that all of it is on disk. */
+	if (rc == 0)
+		rc = sync_all(db->dir);
+	return rc ? rc : repl_accept_loss(&ro, group, h.applied, err);
+}
+
+int db_accept_loss(const char *dir, const char *what, struct vx_err *err)
+{
+	struct db_opts opts = {.data_dir = dir};
+	char *end;
+	unsigned long shard = strtoul(what, &end, 10);
+	bool meta = strcmp(what, "catalog") == 0;
+
+	if (!meta && (*end || end == what || what[0] == '-'))
+		return vx_err_set(err, -EINVAL,
+			"'%.40s' is neither the number of a shard nor 'catalog'", what);
+	struct db *db = db_new(&opts);
+	if (!db)
+		return -ENOMEM;
+	int rc = db->dir ? home_open_existing(db, err) : -ENOMEM;
+	if (rc == 0 && !meta && shard >= db->n_shards)
+		rc = vx_err_set(err, -EINVAL, "%s has %u shards, from 0; there is no shard %lu",
+			dir, db->n_shards, shard);
+	if (rc == 0)
+		rc = catalog_open(db, err);
+	if (rc == 0)
+		rc = open_shards(db, err);
+	if (rc == 0)
+		rc = accept_loss(db, meta ? META_GROUP : SHARD_GROUP0 + (uint32_t)shard, err);
+	if (rc && err && !err->msg[0])
+		vx_err_set(err, rc, "%s: %s", dir, strerror(-rc));
+	release_all(db, false);
+	return rc;
 }
 
 const char *db_data_dir(const struct db *db)
@@ -331,6 +444,10 @@ int db_stats(struct db *db, struct buf *out)
 
 		if (repl_group_stat(db->repl, META_GROUP + g, &st))
 			continue;
+		if (repl_group_stopped(db->repl, META_GROUP + g)) {
+			rc = buf_printf(out, "group_%u role=stopped\n", META_GROUP + g);
+			continue;
+		}
 		rc = buf_printf(out,
 			"group_%u role=%s term=%llu last=%llu commit=%llu applied=%llu mark=%llu\n",
 			META_GROUP + g, st.is_leader ? "leader" : "follower",

@@ -221,6 +221,8 @@ struct db {
 /* home.c */
 VX_MUST_CHECK
 int home_open(struct db *db, struct vx_err *err); /* directory, lock, node.json */
+VX_MUST_CHECK
+int home_open_existing(struct db *db, struct vx_err *err); /* the same where there is one */
 /* Of db->dir; fills node_id and n_shards. */
 VX_MUST_CHECK
 int home_read_identity(struct db *db, const char *path, struct vx_err *err);
@@ -251,6 +253,8 @@ int catalog_apply(struct db *db, uint64_t index, const void *entry, size_t len, 
 	uint32_t *ret_cid);
 VX_MUST_CHECK
 int catalog_mark(struct db *db);
+/* After catalog_open: the index of the last entry that it has. */
+uint64_t catalog_applied(const struct db *db);
 /* Whether there was no catalog when it was opened. */
 bool catalog_fresh(const struct db *db);
 

@@ -236,6 +236,18 @@ int home_open(struct db *db, struct vx_err *err)
 	return rc;
 }
 
+int home_open_existing(struct db *db, struct vx_err *err)
+{
+	char path[4096];
+	int rc = path_join(path, sizeof path, "%s/node.json", db->dir);
+
+	if (rc)
+		return rc;
+	if (access(path, F_OK) < 0)
+		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
+	return home_open(db, err);
+}
+
 void home_close(struct db *db)
 {
 	if (db->lock_fd >= 0)

@@ -43,9 +43,10 @@
 #define MARK_BYTES_DFLT (16u << 20)
 
 struct pump_group {
+	char *stopped; /* immutable after open; NULL: it takes part */
 	/* Loop thread. */
 	struct repl_core_group *core;
-	bool closed;
+	bool closed;                 /* also of a stopped one, which has no core */
 	struct repl_proposal *taken; /* the inbox of this turn */
 	struct pump_group *taken_next;
 	/* Guarded by repl.lock. */
@@ -279,6 +280,8 @@ static int bootstrap_new(struct repl *r, uint64_t node_id, struct vx_err *err)
 {
 	for (uint32_t i = 0; i < r->n; i++) {
 		struct wal_group_state st = {0};
+		if (wal_stopped(r->wal, r->first + i))
+			continue;
 		int rc = wal_group_load(r->wal, r->first + i, &st, err);
 		if (rc != 0)
 			return rc;
@@ -294,9 +297,24 @@ static int bootstrap_new(struct repl *r, uint64_t node_id, struct vx_err *err)
 	return rc == 0 ? 0 : vx_err_set(err, rc, "cannot write the first entries of new groups");
 }
 
+/* Nobody waits for it, and what is asked of it fails. */
+static int stop_group(struct pump_group *pg, const char *why)
+{
+	pg->stopped = strdup(why);
+	pg->closed = true;
+	pg->ready = true;
+	return pg->stopped ? 0 : -ENOMEM;
+}
+
 static int load_groups(struct repl *r, const struct repl_opts *opts, struct vx_err *err)
 {
 	for (uint32_t i = 0; i < r->n; i++) {
+		const char *why = wal_stopped(r->wal, r->first + i);
+		if (why) {
+			if (stop_group(&r->groups[i], why))
+				return -ENOMEM;
+			continue;
+		}
 		struct wal_group_state st = {0};
 		struct repl_core_opts co = {
 			.group = r->first + i,
@@ -317,8 +335,10 @@ static int load_groups(struct repl *r, const struct repl_opts *opts, struct vx_e
 
 static void repl_free(struct repl *r)
 {
-	for (uint32_t i = 0; r->groups && i < r->n; i++)
+	for (uint32_t i = 0; r->groups && i < r->n; i++) {
 		repl_core_free(r->groups[i].core);
+		free(r->groups[i].stopped);
+	}
 	wal_close(r->wal);
 	vx_cond_release(&r->stat_cond);
 	vx_cond_release(&r->cond);
@@ -465,7 +485,7 @@ static void close_groups(struct repl *r)
 	r->closing = true;
 	for (uint32_t i = 0; i < r->n; i++) {
 		struct pump_group *pg = &r->groups[i];
-		if (repl_core_is_started(pg->core))
+		if (pg->core && repl_core_is_started(pg->core))
 			repl_core_close(pg->core, on_group_closed, pg);
 		else
 			pg->closed = true;
@@ -478,11 +498,22 @@ static void take_marks(struct repl *r, struct pump_mark *m)
 	while (m) {
 		struct pump_mark *next = m->next;
 		struct pump_group *pg = group_at(r, m->group);
-		if (r->closing || !pg)
-			m->req.done(&m->req, pg ? -ETIMEDOUT : -ENOENT);
+		if (r->closing || !pg || pg->stopped)
+			m->req.done(&m->req, !pg ? -ENOENT : pg->stopped ? -EUCLEAN : -ETIMEDOUT);
 		else
 			repl_core_mark(pg->core, &m->req);
 		m = next;
+	}
+}
+
+static void refuse(struct repl_proposal *p, int status)
+{
+	while (p) {
+		struct repl_proposal *next = p->next;
+		raft_free(p->data);
+		p->data = NULL;
+		p->failed(p, status);
+		p = next;
 	}
 }
 
@@ -491,22 +522,15 @@ static void take_proposals(struct pump_group *dirty)
 	for (struct pump_group *pg = dirty; pg; pg = pg->taken_next) {
 		struct repl_proposal *p = pg->taken;
 		pg->taken = NULL;
+		if (pg->stopped) {
+			refuse(p, -EUCLEAN);
+			continue;
+		}
 		while (p) {
 			struct repl_proposal *next = p->next;
 			repl_core_enqueue(pg->core, p);
 			p = next;
 		}
-	}
-}
-
-static void fail_orphans(struct repl_proposal *p)
-{
-	while (p) {
-		struct repl_proposal *next = p->next;
-		raft_free(p->data);
-		p->data = NULL;
-		p->failed(p, -ENOENT);
-		p = next;
 	}
 }
 
@@ -534,7 +558,7 @@ static void on_wake(uv_async_t *h)
 	vx_unlock(&r->lock);
 
 	/* From here on the writers may link the groups anew: walk by 'taken_next'. */
-	fail_orphans(orphans);
+	refuse(orphans, -ENOENT);
 	take_proposals(dirty);
 	while (done) {
 		struct repl_log_op *next = done->next;
@@ -564,8 +588,9 @@ static void watch_log(struct repl *r)
 	struct pump_group *pg = group_at(r, pin_group);
 	if (full) {
 		for (uint32_t i = 0; i < r->n; i++)
-			repl_core_mark_aside(r->groups[i].core);
-	} else if (pg && ws.pinned_bytes >= PIN_MARKS * r->mark_bytes) {
+			if (r->groups[i].core)
+				repl_core_mark_aside(r->groups[i].core);
+	} else if (pg && pg->core && ws.pinned_bytes >= PIN_MARKS * r->mark_bytes) {
 		repl_core_force_mark(pg->core);
 	}
 }
@@ -580,7 +605,8 @@ static void on_timer(uv_timer_t *h)
 	watch_log(r);
 	retry_parked(r);
 	for (uint32_t i = 0; i < r->n; i++)
-		repl_core_tick(r->groups[i].core);
+		if (r->groups[i].core)
+			repl_core_tick(r->groups[i].core);
 	publish_all(r);
 }
 
@@ -588,7 +614,7 @@ static int start_groups(struct repl *r)
 {
 	int rc = 0;
 	for (uint32_t i = 0; rc == 0 && i < r->n; i++)
-		rc = repl_core_start(r->groups[i].core, &r->start_err);
+		rc = r->groups[i].core ? repl_core_start(r->groups[i].core, &r->start_err) : 0;
 	publish_all(r);
 	return rc;
 }
@@ -791,6 +817,12 @@ int repl_group_stat(struct repl *r, uint32_t group, struct repl_group_status *re
 	*ret = pg->stat;
 	vx_unlock(&r->stat_lock);
 	return 0;
+}
+
+const char *repl_group_stopped(struct repl *r, uint32_t group)
+{
+	struct pump_group *pg = group_at(r, group);
+	return pg ? pg->stopped : NULL;
 }
 
 void repl_wal_stat(struct repl *r, struct wal_stats *ret)

@@ -15,6 +15,8 @@
  * answered from there (rule 13 of the guard), never from here.  A proposal that
  * did not commit gets its 'failed' callback on the loop thread.
  *
+ * A group that damage to the log concerns is stopped (repl_group_stopped); the others go on.
+ *
  * Errors on the way: -EROFS no leader or no quorum, -ETIMEDOUT leadership lost:
  * outcome unknown, -ENOSPC, -EIO log broken (the process then aborts: rule 6).
  */
@@ -125,6 +127,19 @@ struct repl_group_status {
 };
 /* Thread-safe. */
 int repl_group_stat(struct repl *r, uint32_t group, struct repl_group_status *ret);
+
+/* Why damage to the log keeps the group from taking part (wal_stopped); NULL: it does.  Proposals to a
+ * stopped group and marks of it fail with -EUCLEAN; nothing of it is applied.  Which ones may be
+ * stopped is for opts.wal to say.  Thread-safe; the text lives as long as 'r'. */
+const char *repl_group_stopped(struct repl *r, uint32_t group);
+
+/* Offline: a stopped group takes part again, with this node as its only voter, at an index beyond all that the
+ * log ever had of it and beyond 'applied', the last one that its store has.  The store, which
+ * must be synced, is from then on what it is; what the log had above it is given up.  'opts' as of
+ * repl_open.  -ENOENT: the group is not stopped. */
+VX_MUST_CHECK
+int repl_accept_loss(
+	const struct repl_opts *opts, uint32_t group, uint64_t applied, struct vx_err *err);
 void repl_wal_stat(struct repl *r, struct wal_stats *ret);
 
 #endif

@@ -270,8 +270,20 @@ void shard_close(struct shard *s, bool save)
 	buf_release(&s->stage_rows);
 	vx_mutex_release(&s->mu);
 	vx_cond_release(&s->cond);
+	free(s->stopped);
 	free(s->dir);
 	free(s);
+}
+
+int shard_stop(struct shard *s, const char *why)
+{
+	s->stopped = strdup(why);
+	return s->stopped ? 0 : -ENOMEM;
+}
+
+const char *shard_stopped(const struct shard *s)
+{
+	return s->stopped;
 }
 
 int shard_slices(struct shard *s, int (*each)(void *arg, uint32_t cid), void *arg)
@@ -279,6 +291,8 @@ int shard_slices(struct shard *s, int (*each)(void *arg, uint32_t cid), void *ar
 	struct buf cids = BUF_INIT;
 	int rc = 0;
 
+	if (s->stopped)
+		return 0;
 	vx_lock(&s->mu);
 	for (unsigned i = 0; i < SHARD_HASH && rc == 0; i++) {
 		for (struct slice *sl = s->hash[i]; sl && rc == 0; sl = sl->hash_next)
@@ -403,6 +417,11 @@ struct slice *slice_pin(struct shard *s, uint32_t cid, int *ret_rc, struct vx_er
 	int rc = 0;
 	struct slice *sl;
 
+	if (s->stopped) {
+		*ret_rc = vx_err_set(err, -EUCLEAN, "shard %u is stopped, its log is damaged: %s",
+			s->id, s->stopped);
+		return NULL;
+	}
 	vx_lock(&s->mu);
 	for (;;) {
 		sl = shard_find(s, cid);

@@ -58,6 +58,11 @@ int shard_open(const char *dir, uint32_t shard_id, const struct shard_opts *opts
 	struct shard **ret, struct vx_err *err);
 /* Its directory was not there and was made: it holds nothing. */
 bool shard_fresh(const struct shard *s);
+/* Before anybody asks for a slice: its log is damaged, and it has none (shard_slices) or all of them are
+ * -EUCLEAN, with 'why'.  Nothing of the shard is opened or changed any more.  -ENOMEM. */
+VX_MUST_CHECK
+int shard_stop(struct shard *s, const char *why);
+const char *shard_stopped(const struct shard *s); /* why; NULL: it is not */
 /* No reader may be left.  Saves index checkpoints of slices whose index changed when 'save'. */
 void shard_close(struct shard *s, bool save);
 

@@ -306,6 +306,7 @@ struct shard {
 	struct disk *disk;
 	char *dir;
 	uint32_t id;
+	char *stopped; /* see shard_stop; constant once there are other threads */
 	unsigned open_max, cache_kib;
 	void (*index_event)(void *ctx, uint32_t cid);
 	bool (*pause)(void *ctx);

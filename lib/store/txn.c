@@ -631,6 +631,8 @@ int shard_txn_slices(struct shard *s, struct buf *ret_cids)
 	int rc = 0;
 
 	ret_cids->len = 0;
+	if (s->stopped)
+		return 0;
 	vx_lock(&s->mu);
 	for (unsigned i = 0; i < SHARD_HASH && rc == 0; i++) {
 		for (struct slice *sl = s->hash[i]; sl && rc == 0; sl = sl->hash_next) {

@@ -42,7 +42,7 @@ static void stick(struct wal_group *g, struct wal_place place)
 void wal_doubt_lost(
 	struct wal *w, struct wal_losses *l, const struct wal_gset *set, struct wal_place place)
 {
-	struct wal_gset known = {{0}};
+	struct wal_gset known = wal_any_group;
 	struct wal_gset rest;
 
 	if (!l->first.why)
@@ -58,12 +58,10 @@ void wal_doubt_lost(
 	/* Whoever may have begun there and is not known. */
 	for (unsigned i = 0; i < WAL_GSET_BYTES; i++)
 		rest.bits[i] = set->bits[i] & (uint8_t)~known.bits[i];
-	if (memcmp(set, &(struct wal_gset){{0}}, sizeof *set) == 0)
-		rest = *set;
-	else if (memcmp(&rest, &(struct wal_gset){{0}}, sizeof rest) == 0)
+	if (wal_gset_is_any(&rest) && !wal_gset_is_any(set))
 		return;
 	/* Twice is rare: then it may be any. */
-	l->born = l->births.why ? (struct wal_gset){{0}} : rest;
+	l->born = l->births.why ? wal_any_group : rest;
 	l->births = place;
 }
 

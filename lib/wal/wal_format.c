@@ -41,13 +41,18 @@ void wal_gset_add(struct wal_gset *s, uint32_t group)
 	s->bits[bit / 8] |= (uint8_t)(1u << bit % 8);
 }
 
-/* Nothing set: written before there were sets, it may be any group. */
+const struct wal_gset wal_any_group;
+
+bool wal_gset_is_any(const struct wal_gset *s)
+{
+	return memcmp(s, &wal_any_group, sizeof *s) == 0;
+}
+
 bool wal_gset_may_hold(const struct wal_gset *s, uint32_t group)
 {
-	static const struct wal_gset none;
 	unsigned bit = group % WAL_GSET_BITS;
 
-	return memcmp(s, &none, sizeof none) == 0 || (s->bits[bit / 8] & 1u << bit % 8);
+	return wal_gset_is_any(s) || (s->bits[bit / 8] & 1u << bit % 8);
 }
 
 size_t wal_rec_size(size_t payload)

@@ -41,10 +41,11 @@ struct wal_rhdr {
 	uint64_t payload_sum;
 };
 
-/* Groups, more than one of which may share a bit. */
+/* Groups, more than one of which may share a bit.  Without a bit it may be any: nobody noted it. */
 struct wal_gset {
 	uint8_t bits[WAL_GSET_BYTES];
 };
+extern const struct wal_gset wal_any_group;
 
 struct wal_fhdr {
 	uint64_t number, tag;
@@ -180,6 +181,7 @@ struct wal_row {
 	bool stopped;
 };
 void wal_gset_add(struct wal_gset *s, uint32_t group);
+bool wal_gset_is_any(const struct wal_gset *s);
 bool wal_gset_may_hold(const struct wal_gset *s, uint32_t group);
 void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret);
 /* kind: "wal" (a segment), "seg" (a ready spare), "tmp" (one being made), "damaged" (a copy of a segment).  wal_open has

@@ -255,8 +255,7 @@ static void lost(struct scan *s, const struct wal_seg *seg, uint64_t off, uint64
 {
 	struct wal_place at = {seg->seq, off, why};
 
-	wal_doubt_lost(s->w, &s->losses,
-		upto == s->last_number + 1 ? before : &(struct wal_gset){{0}}, at);
+	wal_doubt_lost(s->w, &s->losses, upto == s->last_number + 1 ? before : &wal_any_group, at);
 	s->last_number = upto;
 	s->w->last_groups = *before;
 }
@@ -341,8 +340,8 @@ static int scan_lost(struct scan *s, uint32_t seq, const char *why)
 {
 	struct wal_place at = {seq, 0, why};
 
-	wal_doubt_lost(s->w, &s->losses, &(struct wal_gset){{0}}, at);
-	s->w->last_groups = (struct wal_gset){{0}};
+	wal_doubt_lost(s->w, &s->losses, &wal_any_group, at);
+	s->w->last_groups = wal_any_group;
 	s->number_known = false;
 	struct wal_seg *seg = wal_seg_push(s->w);
 	if (!seg)

@@ -99,7 +99,9 @@ static void frame(struct forged *l, unsigned i, const struct wal_rec *recs, unsi
 		wal_rec_seal(p + at, tag, seed);
 		at += wal_rec_size(recs[k].len);
 	}
-	wal_fhdr_put(p, &(struct wal_fhdr){.number = l->number, .tag = tag, .n_records = n, .len = (uint32_t)at},
+	wal_fhdr_put(p,
+		&(struct wal_fhdr){
+			.number = l->number, .tag = tag, .n_records = n, .len = (uint32_t)at},
 		seed);
 	l->end[i] += VX_ALIGN_UP(at, WAL_BLOCK);
 	assert_true(l->end[i] <= SIZE);
@@ -267,8 +269,7 @@ static const struct change changes[] = {
 	{"header length", HDR, 0, 0, 0, 12, 4, 4096, 0, "", "header size", 0, 0},
 	{"node", HDR, 0, 0, 0, 16, 8, 8, -EINVAL, "belongs to node 8", "", 0, 0},
 	/* What only the first segment has is needed by nobody. */
-	{"small", HDR, 0, 0, 0, 32, 8, WAL_SEG_MIN - 4096, 0, "", "segment size", 0,
-		0},
+	{"small", HDR, 0, 0, 0, 32, 8, WAL_SEG_MIN - 4096, 0, "", "segment size", 0, 0},
 	{"big", HDR, 0, 0, 0, 32, 8, WAL_SEG_MAX + 4096, 0, "", "segment size", 0, 0},
 	{"odd", HDR, 0, 0, 0, 32, 8, SIZE + 1, 0, "", "segment size", 0, 0},
 	{"number", HDR, 2, 0, 0, 40, 4, 9, BAD, "another segment", "another segment", 0, 0},
@@ -324,7 +325,8 @@ static const struct change changes[] = {
 	{"longer than its frame", REC, 1, 0, 2, 4, 4, 4000, BAD, PREV, LOST, 0, 0},
 	{"no magic", REC, 1, 0, 1, 0, 4, 0, BAD, PREV, LOST, 0, 0},
 	{"tag of another", REC, 1, 0, 1, 40, 8, 1, BAD, PREV, LOST, 0, 0},
-	{"payload", REC, 1, 0, 0, 48, 8, 1, BAD, PREV, "wrong checksum", 0, 0},
+	{"payload", REC, 1, 0, 0, 48, 8, 1, BAD, "a flushed record is damaged", "wrong checksum", 0,
+		0},
 	{"gap", REC, 1, 0, 0, 16, 8, 9, BAD, ORDER, "", 0, 0},
 	{"entry again", REC, 2, 0, 0, 16, 8, 3, BAD, ORDER, "", 0, 0},
 	{"truncation at the mark", REC, 0, 2, 0, 16, 8, 0, BAD, ORDER, "", 0, 0},
