@@ -8,18 +8,23 @@
 
 #include "base/log.h"
 #include "cli_client.h"
+#include "cluster/db.h"
 #include "cluster/fsck.h"
 #include "store/verify.h"
 
 #define FSCK_REPAIRED 1 /* nothing is wrong any more; not an error of the tool */
 
 static bool repair, force, stat_only;
+static const char *accept_loss;
 
 static const struct cli_opt opts[] = {
 	{"repair", 'r', CLI_FLAG, &repair, NULL, 0, 0,
 		"make again what is derived: counts, rosters, headers, ids, index checkpoints"},
 	{"force", 'f', CLI_FLAG, &force, NULL, 0, 0,
 		"with -r: give up records that cannot be read, and slots that are nobody's"},
+	{"accept-loss", 0, CLI_STR, &accept_loss, "WHAT", 0, 0,
+		"put shard number WHAT, or the catalog, back in service without what its damaged "
+		"log had"},
 	{"stat", 's', CLI_FLAG, &stat_only, NULL, 0, 0, "say how much was looked at"},
 };
 static const struct cli_tool tool = {
@@ -104,6 +109,18 @@ static int offline(const char *dir)
 	return v.repaired ? FSCK_REPAIRED : CLI_DONE;
 }
 
+static int accept_it(const char *dir)
+{
+	struct vx_err err = VX_ERR_INIT;
+	int rc = db_accept_loss(dir, accept_loss, &err);
+
+	if (rc)
+		return cli_fail(rc, &err);
+	cli_outf("%s: %s%s: in service again, as its store is\n", dir,
+		strcmp(accept_loss, "catalog") == 0 ? "" : "shard ", accept_loss);
+	return CLI_DONE;
+}
+
 /* --- a collection ---------------------------------------------------------------------------- */
 
 static int online(const char *coll)
@@ -150,11 +167,13 @@ int main(int argc, char **argv)
 	(void)cli_operand(argc, argv, first, "DATA or COLLECTION");
 	if (force && !repair)
 		cli_usage("--force goes with --repair");
+	if (accept_loss && (repair || first + 1 != argc))
+		cli_usage("--accept-loss goes with one data directory, and without --repair");
 	/* Whatever the library would log is a finding. */
 	if (!getenv("VECFS_LOG"))
 		(void)!log_configure("off");
 	for (int i = first; i < argc; i++) {
-		int one = node_is_data(argv[i]) ? offline(argv[i]) : online(argv[i]);
+		int one = accept_loss ? accept_it(argv[i]) : node_is_data(argv[i]) ? offline(argv[i]) : online(argv[i]);
 		code = cli_worse(code, one);
 	}
 	return cli_finish(code);

@@ -591,8 +591,8 @@ static int lock_data(const char *dir, int *ret_fd, struct vx_err *err)
 		return 0; /* a copy, or never served */
 	if (fd < 0)
 		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		rc = -errno;
+	rc = home_flock(fd);
+	if (rc) {
 		ssize_t k = pread(fd, pid, sizeof pid - 1, 0);
 		pid[k > 0 ? k : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;
