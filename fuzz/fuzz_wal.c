@@ -1,6 +1,7 @@
 /* Fuzzes the opening of a log.  The input is segments in pieces (fuzz/wal_layout.h), on a disk in memory; half of the
  * inputs get their checksums set right, so that what lies behind them is reached.  A log that opens must load, take
- * another record, and say the same when opened again; one that does not must leave every file as it was. */
+ * another record, and say the same when opened again; one that does not must leave every file as it was.  Inputs of odd
+ * length are opened by somebody who can do without most groups: those that damage concerns stay stopped. */
 #include "fuzz/wal_layout.h"
 
 struct sum {
@@ -13,7 +14,13 @@ static int sum_group(void *arg, uint32_t group)
 {
 	struct sum *s = arg;
 	struct wal_group_state st;
+	const char *why = wal_stopped(s->w, group);
 
+	if (why) {
+		must(wal_group_load(s->w, group, &st, NULL) == -EUCLEAN);
+		s->sum += hash_xxh3(why, strlen(why), group);
+		return 0;
+	}
 	must(wal_group_load(s->w, group, &st, NULL) == 0);
 	must(st.exists);
 	const uint64_t fixed[] = {
@@ -48,7 +55,7 @@ static void use(struct disk *d, struct wal *w, const struct wal_opts *o)
 	fakedisk_crash(d, before);
 	must(wal_open(d, "wal", o, &w, NULL) == 0);
 	must(sum_of(w) == before);
-	int rc = wal_stage(w, &vote);
+	int rc = wal_stopped(w, vote.group) ? 0 : wal_stage(w, &vote);
 	must(rc == 0 || rc == -EUSERS);
 	must(wal_flush(w) == 0);
 	/* What a header says of its segment's length may have filled the disk. */
@@ -63,7 +70,10 @@ static void use(struct disk *d, struct wal *w, const struct wal_opts *o)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct wal_opts o = {.segment_size_bytes = SEGMENT, .node_id = 1};
+	struct wal_opts o = {.segment_size_bytes = SEGMENT,
+		.node_id = 1,
+		.stop_first = 2,
+		.n_stop = size % 2 ? 100 : 0};
 	struct vx_err err = VX_ERR_INIT;
 	struct wal *w = NULL;
 
