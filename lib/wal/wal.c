@@ -535,11 +535,16 @@ void wal_publish(struct wal *w)
 	atomic_store_explicit(&w->st_segments, w->n_segs, memory_order_relaxed);
 	atomic_store_explicit(&w->st_spares, w->n_spares, memory_order_relaxed);
 	atomic_store_explicit(&w->st_size, size, memory_order_relaxed);
+	atomic_store(&w->st_oldest, w->segs[0].seq);
+	atomic_store_explicit(&w->st_at, (uint64_t)wal_cur(w)->seq << 32 | wal_cur(w)->end,
+		memory_order_release);
 }
 
 void wal_stat(const struct wal *w, struct wal_stats *ret)
 {
 #define LOAD(f) atomic_load_explicit(&w->f, memory_order_relaxed)
+	const uint64_t at = atomic_load_explicit(&w->st_at, memory_order_acquire);
+
 	*ret = (struct wal_stats){
 		.segments = LOAD(st_segments),
 		.spares = LOAD(st_spares),
@@ -552,6 +557,9 @@ void wal_stat(const struct wal *w, struct wal_stats *ret)
 		.torn_frames = LOAD(st_torn),
 		.backend = LOAD(backend) == WAL_URING ? "io_uring" : "pwrite",
 		.broken = LOAD(broken),
+		.oldest = atomic_load(&w->st_oldest),
+		.current = (uint32_t)(at >> 32),
+		.end_bytes = (uint32_t)at,
 	};
 #undef LOAD
 }

@@ -146,6 +146,9 @@ struct wal_stats {
 	uint64_t torn_frames;  /* frames cut at open */
 	const char *backend;   /* "io_uring", "pwrite" */
 	uint32_t pin_group;    /* the group that pins most */
+	/* Segments oldest..current are in their files; all below 'end_bytes' of the current one is flushed. */
+	uint32_t oldest, current;
+	uint64_t end_bytes;
 	bool broken;
 };
 void wal_stat(const struct wal *w, struct wal_stats *ret);

@@ -268,6 +268,8 @@ static int recycle(struct wal *w)
 		return rc;
 	wal_path(w, from, "wal", seq);
 	wal_path(w, to, "seg", id);
+	/* Before it is done: whoever reads the file looks at this afterwards. */
+	atomic_store(&w->st_oldest, seq + 1);
 	rc = keep ? ops->rename(w->disk, from, to) : ops->unlink(w->disk, from);
 	if (rc == 0)
 		rc = ops->sync_dir(w->disk, w->dir);
