@@ -94,7 +94,7 @@ static void check_strangers(
 		if (is_stranger(s, cid) && !known(n->v, cid) && cid_path(s, cid, path))
 			verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE,
 				"is no slice of this shard, and the catalog has no such "
-				"collection: the next start would take it for one");
+				"collection");
 	}
 }
 
