@@ -43,6 +43,8 @@ static void say(struct verify *v, enum verify_level level, bool repaired, const 
 	if (v->told++ >= VERIFY_TOLD_MAX || !v->found)
 		return;
 	vsnprintf(why, sizeof why, fmt, ap);
+	for (char *p = why; (p = strchr(p, '\n')) != NULL;) /* SQLite tells in several lines */
+		*p = ' ';
 	if (v->kept)
 		keep(v->kept, &f);
 	else
