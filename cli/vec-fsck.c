@@ -106,8 +106,8 @@ static void show_answer(const Vecfs__VerifyAnswer *a, struct verify *ret)
 {
 	for (size_t i = 0; i < a->n_findings; i++) {
 		const Vecfs__VerifyFinding *m = a->findings[i];
-		struct verify_finding f = {.level = (enum verify_level)VX_MIN(m->level,
-						   (unsigned)VERIFY_DAMAGE),
+		struct verify_finding f = {
+			.level = (enum verify_level)VX_MIN(m->level, (unsigned)VERIFY_DAMAGE),
 			.file = m->file,
 			.offset = m->at ? m->offset : VERIFY_NOWHERE,
 			.why = m->reason};
@@ -123,8 +123,8 @@ static void show_answer(const Vecfs__VerifyAnswer *a, struct verify *ret)
 }
 
 /* 'dir': it has to be the daemon's; NULL: whichever it is. */
-static int ask(struct client *c, const char *coll, const char *dir, struct verify *ret,
-	struct vx_err *err)
+static int ask(
+	struct client *c, const char *coll, const char *dir, struct verify *ret, struct vx_err *err)
 {
 	Vecfs__VerifyRequest req = VECFS__VERIFY_REQUEST__INIT;
 	const Vecfs__VerifyAnswer *a;
@@ -132,8 +132,7 @@ static int ask(struct client *c, const char *coll, const char *dir, struct verif
 	req.collection = (char *)(uintptr_t)coll;
 	if (dir)
 		req.dir = (char *)(uintptr_t)dir;
-	int rc = client_call(
-		c, RPC_VERIFY, &req.base, &vecfs__verify_answer__descriptor, &a, err);
+	int rc = client_call(c, RPC_VERIFY, &req.base, &vecfs__verify_answer__descriptor, &a, err);
 	if (rc == 0)
 		show_answer(a, ret);
 	return rc;

@@ -361,8 +361,7 @@ static int on_state(struct node_check *n, const char *path, sqlite3_stmt *st)
 		verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE,
 			"has lost entries %llu to %llu: the file, or its -wal file, is damaged or "
 			"missing",
-			(unsigned long long)applied + 1,
-			(unsigned long long)n->catalog_claim);
+			(unsigned long long)applied + 1, (unsigned long long)n->catalog_claim);
 	return 0;
 }
 

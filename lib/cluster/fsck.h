@@ -28,8 +28,8 @@ struct db;
 /* All of the directory of a node that is open, while it is written to.  Nothing is repaired.  Sets the questions of 'v'
  * itself.  -EINTR: 'stop' said so; -ENOMEM, -EMFILE, -EBUSY. */
 VX_MUST_CHECK
-int node_verify_served(struct db *db, struct verify *v, fsck_stop_fn *stop, void *stop_ctx,
-	struct vx_err *err);
+int node_verify_served(
+	struct db *db, struct verify *v, fsck_stop_fn *stop, void *stop_ctx, struct vx_err *err);
 /* Whether 'dir' is the node's directory. */
 bool node_serves(struct db *db, const char *dir);
 

@@ -110,8 +110,7 @@ static int on_log_segment(void *ctx, const struct wal_view_segment *g)
 
 static int check_log(struct served *s)
 {
-	static const struct wal_view_ops ops = {
-		.segment = on_log_segment, .damage = on_log_damage};
+	static const struct wal_view_ops ops = {.segment = on_log_segment, .damage = on_log_damage};
 	struct vx_err err = VX_ERR_INIT;
 	char dir[4096];
 	int rc = path_join(dir, sizeof dir, "%s/wal", s->n.db.dir);
@@ -333,8 +332,8 @@ static bool is_log(const char *name)
 static bool is_ours(const struct served *s, const char *name)
 {
 	static const char *const names[] = {"lock", "node.json", "wal", "catalog.db",
-		"catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "catalog.mark",
-		"ballast", "q", "done", "failed", SNAP_DIR, UNSYNCED_NAME, "lost+found"};
+		"catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "catalog.mark", "ballast",
+		"q", "done", "failed", SNAP_DIR, UNSYNCED_NAME, "lost+found"};
 
 	for (size_t i = 0; i < VX_ARRAY_SIZE(names); i++) {
 		if (strcmp(name, names[i]) == 0)
@@ -360,8 +359,8 @@ static int check_names(struct served *s, const char *sub)
 			continue;
 		rc = path_join(path, sizeof path, "%s/%s", dir, e->d_name);
 		if (rc == 0)
-			verify_say(s->n.v, VERIFY_NOTE, path, VERIFY_NOWHERE,
-				"does not belong here");
+			verify_say(
+				s->n.v, VERIFY_NOTE, path, VERIFY_NOWHERE, "does not belong here");
 	}
 	closedir(d);
 	return rc;
@@ -390,8 +389,8 @@ static int check_all(struct served *s)
 	return rc ? rc : check_names(s, "/wal");
 }
 
-int node_verify_served(struct db *db, struct verify *v, fsck_stop_fn *stop, void *stop_ctx,
-	struct vx_err *err)
+int node_verify_served(
+	struct db *db, struct verify *v, fsck_stop_fn *stop, void *stop_ctx, struct vx_err *err)
 {
 	struct served *s = calloc(1, sizeof *s);
 

@@ -30,7 +30,7 @@
 struct file {
 	sqlite3_file base;
 	const char *name; /* SQLite's */
-	/* The real file follows, aligned. */
+			  /* The real file follows, aligned. */
 };
 
 #define FILE_BYTES VX_ALIGN_UP(sizeof(struct file), 16)

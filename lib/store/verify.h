@@ -60,7 +60,8 @@ struct verify {
 	uint64_t notes, derived, damage, repaired; /* findings; 'repaired' of those of both kinds */
 	uint64_t told;                             /* findings handed to 'found' for this slice */
 
-	struct buf *kept; /* verify.c's, while it is not known whether findings count; NULL otherwise */
+	struct buf *
+		kept; /* verify.c's, while it is not known whether findings count; NULL otherwise */
 };
 
 /* Hands over a finding.  Beyond VERIFY_TOLD_MAX of one slice they are only counted. */

@@ -87,7 +87,7 @@ static enum index_slot slot_is(void *ctx, uint32_t slot)
 		return INDEX_SLOT_EITHER;
 	/* Offline, an entry that the log still has may have killed it. */
 	return has_died(c, slot) || (!c->live && c->v->last > c->st.applied) ? INDEX_SLOT_EITHER
-								: INDEX_SLOT_ALIVE;
+									     : INDEX_SLOT_ALIVE;
 }
 
 int check_index(struct check *c, struct index *ix, const char *file)

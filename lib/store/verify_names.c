@@ -73,8 +73,7 @@ static bool known(const struct verify *v, uint32_t cid)
 	return !v->known || v->known(v->ctx, cid);
 }
 
-static void check_strangers(
-	struct shard *s, struct names *n, void (*settle)(void *ctx), void *ctx)
+static void check_strangers(struct shard *s, struct names *n, void (*settle)(void *ctx), void *ctx)
 {
 	size_t left = 0;
 
@@ -177,8 +176,8 @@ static int check_roster(struct shard *s, struct verify *v)
 	return rc == -ENOMEM ? rc : 0;
 }
 
-int shard_verify_names(struct shard *s, struct verify *v, void (*settle)(void *ctx), void *ctx,
-	struct vx_err *err)
+int shard_verify_names(
+	struct shard *s, struct verify *v, void (*settle)(void *ctx), void *ctx, struct vx_err *err)
 {
 	struct names n = {.v = v, .dir = s->dir};
 	struct buf table = BUF_INIT;

@@ -536,8 +536,8 @@ void wal_publish(struct wal *w)
 	atomic_store_explicit(&w->st_spares, w->n_spares, memory_order_relaxed);
 	atomic_store_explicit(&w->st_size, size, memory_order_relaxed);
 	atomic_store(&w->st_oldest, w->segs[0].seq);
-	atomic_store_explicit(&w->st_at, (uint64_t)wal_cur(w)->seq << 32 | wal_cur(w)->end,
-		memory_order_release);
+	atomic_store_explicit(
+		&w->st_at, (uint64_t)wal_cur(w)->seq << 32 | wal_cur(w)->end, memory_order_release);
 }
 
 void wal_stat(const struct wal *w, struct wal_stats *ret)

@@ -114,7 +114,9 @@ static int read_file(struct view *v, uint32_t seq)
 	if (rc)
 		return vx_err_set(v->err, rc, "%s: %s", path, strerror(-rc));
 	v->img.len = (size_t)done;
-	return done < size && !given_back(v, seq) ? damage(v, v->file, done, false, "cannot be read from here on") : 0;
+	return done < size && !given_back(v, seq)
+		       ? damage(v, v->file, done, false, "cannot be read from here on")
+		       : 0;
 }
 
 /* --- frames ------------------------------------------------------------------------------------ */

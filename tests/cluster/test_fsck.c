@@ -393,8 +393,8 @@ static void a_flip_in_a_page_that_was_read_is_found(void **state)
 
 static void what_does_not_belong_is_a_note(void **state)
 {
-	static const char *const names[] = {"stray", "shard-007", "wal/stray.wal",
-		"shard-000/stray"};
+	static const char *const names[] = {
+		"stray", "shard-007", "wal/stray.wal", "shard-000/stray"};
 	struct planted p;
 	struct findings l;
 	char path[512];

@@ -709,10 +709,10 @@ static void served_stat(void *ctx, struct wal_stats *ret)
 	struct served *v = ctx;
 
 	if (++v->calls == v->give_back_at) {
-		assert_int_equal(wal_stage(v->w, &(struct wal_rec){.group = 1,
-							 .type = WAL_MARK,
-							 .index = v->mark,
-							 .term = 1}),
+		assert_int_equal(
+			wal_stage(v->w,
+				&(struct wal_rec){
+					.group = 1, .type = WAL_MARK, .index = v->mark, .term = 1}),
 			0);
 		assert_int_equal(wal_flush(v->w), 0);
 		assert_int_equal(wal_upkeep(v->w), 0);
