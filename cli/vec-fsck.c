@@ -1,10 +1,13 @@
-/* vec-fsck.c - verify a data directory that nobody serves, or a collection that is being served; repair what is derived.
+/* vec-fsck.c - verify a data directory, or a collection; repair what is derived.
+ *
+ * A directory that a daemon serves is verified by that daemon, as is a collection, or all behind a mount.
  *
  * One finding per line on standard output.  "note" is what a crash leaves and the next start sees to; "derived" can
  * be made again from what is right; "damage" is data that this node has nowhere else. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "cli_client.h"
@@ -12,6 +15,8 @@
 #include "cluster/fsck.h"
 #include "store/verify.h"
 
+#define LOCK_WAIT_MS  1000u
+#define LOCK_POLL_MS  50u
 #define FSCK_REPAIRED 1 /* nothing is wrong any more; not an error of the tool */
 
 static bool repair, force, stat_only;
@@ -29,17 +34,17 @@ static const struct cli_opt opts[] = {
 };
 static const struct cli_tool tool = {
 	.name = "vec-fsck",
-	.args = "DATA|COLLECTION...",
-	.about = "Verify a data directory, or a collection while it is served",
+	.args = "DATA|MOUNT|COLLECTION...",
+	.about = "Verify a data directory, served or not, or a collection",
 	.opts = opts,
 	.n_opts = VX_ARRAY_SIZE(opts),
 	.common = CLI_JSON,
 	.more = "Exit status: 0 nothing wrong, 1 all that was wrong is repaired, 4 damage is "
 		"left,\n"
-		"75 a daemon serves the directory.",
+		"75 a daemon serves the directory and cannot be asked, or --repair was given.",
 };
 
-/* --- a data directory ---------------------------------------------------------------------- */
+/* --- findings ------------------------------------------------------------------------------- */
 
 static void out_string(const char *s)
 {
@@ -94,19 +99,13 @@ static void summary(const struct verify *v)
 			v->repaired);
 }
 
-static int offline(const char *dir)
+static int verdict(const struct verify *v)
 {
-	struct verify v = {.repair = repair, .force = force, .found = found};
-	struct vx_err err = VX_ERR_INIT;
-	int rc = node_verify(dir, &v, &err);
-
-	if (rc)
-		return cli_fail(rc, &err);
 	if (stat_only)
-		summary(&v);
-	if (v.derived + v.damage > v.repaired)
+		summary(v);
+	if (v->derived + v->damage > v->repaired)
 		return CLI_BAD_DATA;
-	return v.repaired ? FSCK_REPAIRED : CLI_DONE;
+	return v->repaired ? FSCK_REPAIRED : CLI_DONE;
 }
 
 static int accept_it(const char *dir)
@@ -121,50 +120,109 @@ static int accept_it(const char *dir)
 	return CLI_DONE;
 }
 
-/* --- a collection ---------------------------------------------------------------------------- */
+/* --- what is served -------------------------------------------------------------------------- */
 
-static int online(const char *coll)
+static void show_answer(const Vecfs__VerifyAnswer *a, struct verify *ret)
 {
-	Vecfs__IndexRequest req = VECFS__INDEX_REQUEST__INIT;
-	const Vecfs__IndexAnswer *a;
+	for (size_t i = 0; i < a->n_findings; i++) {
+		const Vecfs__VerifyFinding *m = a->findings[i];
+		struct verify_finding f = {
+			.level = (enum verify_level)VX_MIN(m->level, (unsigned)VERIFY_DAMAGE),
+			.file = m->file,
+			.offset = m->at ? m->offset : VERIFY_NOWHERE,
+			.why = m->reason};
+		found(NULL, &f);
+	}
+	*ret = (struct verify){.slices = a->slices,
+		.records = a->records,
+		.slots = a->slots,
+		.dead = a->dead,
+		.notes = a->notes,
+		.derived = a->derived,
+		.damage = a->damage};
+}
+
+/* 'dir': it has to be the daemon's; NULL: whichever it is. */
+static int ask(
+	struct client *c, const char *coll, const char *dir, struct verify *ret, struct vx_err *err)
+{
+	Vecfs__VerifyRequest req = VECFS__VERIFY_REQUEST__INIT;
+	const Vecfs__VerifyAnswer *a;
+
+	req.collection = (char *)(uintptr_t)coll;
+	if (dir)
+		req.dir = (char *)(uintptr_t)dir;
+	int rc = client_call(c, RPC_VERIFY, &req.base, &vecfs__verify_answer__descriptor, &a, err);
+	if (rc == 0)
+		show_answer(a, ret);
+	return rc;
+}
+
+/* A collection, or all behind a mount. */
+static int online(const char *name)
+{
 	struct client_place place;
 	struct vx_err err = VX_ERR_INIT;
-	int code = CLI_DONE;
+	struct verify v;
 
 	if (repair)
-		cli_usage("%s: only a data directory that nobody serves can be repaired", coll);
-	struct client *c = cli_connect(coll, &place);
-	req.collection = place.name;
-	req.op = VECFS__INDEX_REQUEST__OP__CHECK;
-	int rc = client_call(c, RPC_INDEX, &req.base, &vecfs__index_answer__descriptor, &a, &err);
-	if (rc) {
-		code = cli_fail_at(coll, rc, &err);
-	} else {
-		for (size_t i = 0; i < a->n_findings; i++) {
-			if (cli.json) {
-				cli_outf("{\"level\":\"damage\",\"reason\":");
-				out_string(a->findings[i]);
-				cli_outf("}\n");
-			} else {
-				cli_outf("damage %s\n", a->findings[i]);
-			}
-		}
-		if (stat_only)
-			cli_outf(cli.json ? "{\"records\":%" PRIu64 ",\"damage\":%" PRIu64 "}\n"
-					  : "records %" PRIu64 "\ndamage %" PRIu64 "\n",
-				a->records, a->damage);
-		code = a->damage ? CLI_BAD_DATA : CLI_DONE;
-	}
+		cli_usage("%s: only a data directory that nobody serves can be repaired", name);
+	struct client *c = cli_connect_node(name, &place);
+	int rc = ask(c, place.name, NULL, &v, &err);
 	client_close(c);
 	client_place_release(&place);
-	return code;
+	return rc ? cli_fail_at(name, rc, &err) : verdict(&v);
+}
+
+/* DATA, by the daemon that serves it. */
+static int ask_its_daemon(const char *dir, struct verify *ret, struct vx_err *err)
+{
+	struct client_place place;
+	struct client *c = NULL;
+	char *path = realpath(dir, NULL);
+	int rc = path ? client_place_find(NULL, &place, err) : -errno;
+
+	if (rc == 0) {
+		rc = client_open(&place, cli.prog, &c, err);
+		if (rc == 0)
+			rc = ask(c, "", path, ret, err);
+		client_close(c);
+		client_place_release(&place);
+	}
+	free(path);
+	return rc;
+}
+
+/* --- a data directory ------------------------------------------------------------------------ */
+
+/* By its daemon, if there is one.  One that was killed a moment ago may still be on its way out, and has the lock until
+ * then. */
+static int directory(const char *dir)
+{
+	struct verify v = {.repair = repair, .force = force, .found = found};
+	struct vx_err err = VX_ERR_INIT, why = VX_ERR_INIT;
+	int rc = node_verify(dir, &v, &err), rc2 = 0;
+
+	for (unsigned waited = 0; rc == -EBUSY && waited < LOCK_WAIT_MS; waited += LOCK_POLL_MS) {
+		rc2 = repair ? -ECONNREFUSED : ask_its_daemon(dir, &v, &why);
+		if (rc2 != -ENOENT && rc2 != -ECONNREFUSED && rc2 != -EACCES && rc2 != -EXDEV)
+			return rc2 ? cli_fail(rc2, &why) : verdict(&v);
+		usleep(LOCK_POLL_MS * 1000);
+		rc = node_verify(dir, &v, &err);
+	}
+	if (rc == -EBUSY && !repair) {
+		cli_error("%s, which cannot be asked: %s", vx_err_msg(&err, rc),
+			vx_err_msg(&why, rc2));
+		return cli_exit_code(rc);
+	}
+	return rc ? cli_fail(rc, &err) : verdict(&v);
 }
 
 int main(int argc, char **argv)
 {
 	int first = cli_parse(&tool, argc, argv), code = CLI_DONE;
 
-	(void)cli_operand(argc, argv, first, "DATA or COLLECTION");
+	(void)cli_operand(argc, argv, first, "DATA, MOUNT or COLLECTION");
 	if (force && !repair)
 		cli_usage("--force goes with --repair");
 	if (accept_loss && (repair || first + 1 != argc))
@@ -173,7 +231,9 @@ int main(int argc, char **argv)
 	if (!getenv("VECFS_LOG"))
 		(void)!log_configure("off");
 	for (int i = first; i < argc; i++) {
-		int one = accept_loss ? accept_it(argv[i]) : node_is_data(argv[i]) ? offline(argv[i]) : online(argv[i]);
+		int one = accept_loss             ? accept_it(argv[i])
+			  : node_is_data(argv[i]) ? directory(argv[i])
+						  : online(argv[i]);
 		code = cli_worse(code, one);
 	}
 	return cli_finish(code);

@@ -1,5 +1,5 @@
 /* sock_admin.c - requests about collections as a whole: create, drop, list, statistics,
- * configuration, index. */
+ * configuration, index, verification. */
 #include "daemon/sock_i.h"
 
 #include <stdio.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cluster/fsck.h"
 #include "daemon/errlog.h"
 #include "store/verify.h"
 
@@ -352,6 +353,69 @@ static int admin_recall(struct session *s, const struct rpc_frame *f, const void
 	return 0;
 }
 
+/* --- verification ------------------------------------------------------------------------ */
+#define LISTED_MAX 1000u /* notes, and as many of the others; bounds the answer */
+
+struct listing {
+	struct session *s;
+	Vecfs__VerifyFinding *list[2 * LISTED_MAX];
+	size_t n, notes;
+};
+
+/* Without memory a finding is counted all the same. */
+static void list_finding(void *ctx, const struct verify_finding *f)
+{
+	struct listing *l = ctx;
+	bool note = f->level == VERIFY_NOTE;
+
+	if ((note ? l->notes : l->n - l->notes) >= LISTED_MAX)
+		return;
+	Vecfs__VerifyFinding *m = rpc_arena_alloc(l->s->arena, sizeof *m);
+	if (!m)
+		return;
+	vecfs__verify_finding__init(m);
+	m->level = (Vecfs__VerifyFinding__Level)f->level;
+	m->file = keep(l->s, f->file);
+	m->reason = keep(l->s, f->why);
+	m->at = f->offset != VERIFY_NOWHERE;
+	m->offset = m->at ? f->offset : 0;
+	if (!m->file || !m->reason)
+		return;
+	l->notes += note;
+	l->list[l->n++] = m;
+}
+
+static int admin_verify(struct session *s, const struct rpc_frame *f, const void *message,
+	struct coll *c, struct vx_err *err)
+{
+	const Vecfs__VerifyRequest *m = message;
+	Vecfs__VerifyAnswer a = VECFS__VERIFY_ANSWER__INIT;
+	struct listing *l = rpc_arena_alloc(s->arena, sizeof *l);
+	struct verify v = {.found = list_finding, .ctx = l};
+
+	if (!l)
+		return -ENOMEM;
+	if (m->dir[0] && !node_serves(s->sock->db, m->dir))
+		return vx_err_set(err, -EXDEV, "this daemon serves %s, not %.200s",
+			db_data_dir(s->sock->db), m->dir);
+	*l = (struct listing){.s = s};
+	int rc = c ? coll_verify(c, &v, err)
+		   : node_verify_served(s->sock->db, &v, session_stopping_or_hangup, s, err);
+	if (rc)
+		return rc;
+	a.findings = l->list;
+	a.n_findings = l->n;
+	a.slices = v.slices;
+	a.records = v.records;
+	a.slots = v.slots;
+	a.dead = v.dead;
+	a.notes = v.notes;
+	a.derived = v.derived;
+	a.damage = v.damage;
+	session_answer(s, f->type | RPC_ANSWER, f->id, &a.base);
+	return 0;
+}
+
 /* --- which is which ---------------------------------------------------------------------- */
 enum pin {
 	PIN_NO,       /* the name is of a collection to be made or dropped */
@@ -380,6 +444,8 @@ static const struct {
 		offsetof(Vecfs__IndexRequest, collection), PIN_YES},
 	{RPC_RECALL, &vecfs__recall_request__descriptor, admin_recall,
 		offsetof(Vecfs__RecallRequest, collection), PIN_YES},
+	{RPC_VERIFY, &vecfs__verify_request__descriptor, admin_verify,
+		offsetof(Vecfs__VerifyRequest, collection), PIN_OPTIONAL},
 };
 
 /* Asking whether there is one is no mistake: not a line of the error log. */

@@ -303,6 +303,7 @@ static int serve(struct session *s, const struct rpc_frame *f)
 	case RPC_CONFIG:
 	case RPC_INDEX:
 	case RPC_RECALL:
+	case RPC_VERIFY:
 		return op_admin(s, f);
 	case RPC_SNAP:
 		return op_snap(s, f);

@@ -358,6 +358,20 @@ void applier_drain(struct db *db)
 	vx_unlock(&db->apply_lock);
 }
 
+void applier_pass(struct db *db, uint32_t group)
+{
+	vx_lock(&db->apply_lock);
+	struct apply_group *g = group_of(db, group);
+
+	/* The first step may be of a run that had ended. */
+	for (unsigned step = 0; step < 2; step++) {
+		uint64_t at = g->applied;
+		while (g->running && !g->stalled && g->applied == at)
+			vx_cond_wait(&db->applied_cond, &db->apply_lock);
+	}
+	vx_unlock(&db->apply_lock);
+}
+
 bool applier_stalled(struct db *db, uint32_t group)
 {
 	vx_lock(&db->apply_lock);

@@ -14,6 +14,7 @@
  *	indexer.c   background index work
  *	compactor.c background compaction
  *	quota.c     memory.max, quota.max
+ *	fsck.c fsck_served.c   verifying a directory, and the node that serves it
  *	manifest.c snapshot.c snapin.c restore.c   snapshots
  *	db.c        opening and closing, statistics
  */
@@ -311,6 +312,8 @@ int applier_start(struct db *db);
 void applier_stop(struct db *db);
 /* Waits until every entry handed over so far is applied, except for groups without room. */
 void applier_drain(struct db *db);
+/* Waits until what the group's worker is applying now is applied, however much comes behind it. */
+void applier_pass(struct db *db, uint32_t group);
 /* Whether the group is without room: what it was handed is not all applied. */
 bool applier_stalled(struct db *db, uint32_t group);
 

@@ -28,36 +28,13 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "cluster/fsck_i.h"
 #include "cluster/snapshot_i.h"
 #include "store/claim.h"
 #include "store/pagesum.h"
 #include "wal/wal.h"
 
 #define COMMAND 1 /* type of an entry: docs/format-raft.md */
-
-/* What the log has of a group. */
-struct group_log {
-	bool exists;
-	uint64_t mark, last;
-	struct buf remakes; /* cids (4 each) of slices made or dropped by entries behind the mark */
-};
-
-struct place {
-	uint32_t cid, first, last, shard;
-};
-
-struct node_check {
-	struct db db; /* dir, node_id, n_shards */
-	struct verify *v;
-	void *ctx; /* the caller's */
-	void (*found)(void *ctx, const struct verify_finding *f);
-	struct vx_err *err;
-	bool log_known, catalog_known;
-	struct group_log *groups;
-	uint32_t n_groups;
-	struct buf places; /* struct place */
-	uint32_t shard;    /* being verified */
-};
 
 /* --- a first start that was cut off ---------------------------------------------------------- */
 
@@ -129,8 +106,8 @@ static bool in_first_start(const struct node_check *n)
 static int ro_open(struct disk *d, const char *path, int oflags, mode_t mode)
 {
 	(void)d;
-	(void)oflags;
-	return disk_real()->ops->open(disk_real(), path, O_RDONLY, mode);
+	return disk_real()->ops->open(
+		disk_real(), oflags & O_CREAT ? "/dev/null" : path, O_RDONLY, mode);
 }
 
 static ssize_t ro_pwrite(struct disk *d, int fd, const void *p, size_t n, uint64_t off)
@@ -218,6 +195,14 @@ static int check_group(struct node_check *n, const char *dir, struct wal *w, uin
 	struct wal_group_state st;
 	struct vx_err err = VX_ERR_INIT;
 	struct group_log *g = &n->groups[group - META_GROUP];
+	const char *why = wal_stopped(w, group);
+
+	if (why) {
+		verify_say(n->v, VERIFY_DAMAGE, dir, VERIFY_NOWHERE,
+			"shard %u is out of service from the next start on: %s",
+			group - SHARD_GROUP0, why);
+		return 0;
+	}
 	int rc = wal_group_load(w, group, &st, &err);
 
 	if (rc == -ENOMEM)
@@ -243,7 +228,8 @@ static int check_log(struct node_check *n)
 {
 	struct disk_ops ops;
 	struct disk ro = {.ops = &ops};
-	struct wal_opts o = {.node_id = n->db.node_id};
+	struct wal_opts o = {
+		.node_id = n->db.node_id, .stop_first = SHARD_GROUP0, .n_stop = n->db.n_shards};
 	struct vx_err err = VX_ERR_INIT;
 	struct wal_stats ws;
 	struct wal *w = NULL;
@@ -280,6 +266,12 @@ static int check_log(struct node_check *n)
 		verify_say(n->v, VERIFY_NOTE, dir, VERIFY_NOWHERE,
 			"the last flush was torn; nobody was told of it, and the next start cuts "
 			"it off");
+	bool stopped = false;
+	for (uint32_t g = META_GROUP; g < META_GROUP + n->n_groups; g++)
+		stopped |= wal_stopped(w, g) != NULL;
+	if (wal_damage(w) && !stopped)
+		verify_say(n->v, VERIFY_NOTE, dir, VERIFY_NOWHERE,
+			"%s; nothing is lost: what was there is in the stores", wal_damage(w));
 	for (uint32_t g = META_GROUP; g < META_GROUP + n->n_groups && rc == 0; g++)
 		rc = check_group(n, dir, w, g);
 	wal_close(w);
@@ -298,7 +290,9 @@ static int each_row(struct node_check *n, sqlite3 *sq, const char *path, const c
 		rc = each(n, path, st);
 		sc = SQLITE_OK;
 	}
-	if (rc == 0 && sc != SQLITE_DONE) {
+	if (rc == 0 && (sc == SQLITE_NOMEM || (sc & 0xff) == SQLITE_BUSY)) {
+		rc = sc == SQLITE_NOMEM ? -ENOMEM : -EBUSY;
+	} else if (rc == 0 && sc != SQLITE_DONE) {
 		verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE, "%s", sqlite3_errmsg(sq));
 		rc = -EUCLEAN;
 	}
@@ -310,7 +304,9 @@ static int on_coll(struct node_check *n, const char *path, sqlite3_stmt *st)
 {
 	const char *name = (const char *)sqlite3_column_text(st, 1);
 
-	if (sqlite3_column_int64(st, 0) < 1 || !name || vx_name_check(name, NULL))
+	/* A restore under way, or what a kill left of one. */
+	if (sqlite3_column_int64(st, 0) < 1 || !name ||
+		vx_name_check(name + (name[0] == HIDDEN), NULL))
 		verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE,
 			"collection %lld, '%.80s', makes no sense",
 			(long long)sqlite3_column_int64(st, 0), name ? name : "");
@@ -370,23 +366,51 @@ static void check_cover(struct node_check *n, const char *path)
 
 static int on_state(struct node_check *n, const char *path, sqlite3_stmt *st)
 {
-	char mark[4096];
 	int64_t format = sqlite3_column_int64(st, 0);
 	uint64_t applied = (uint64_t)sqlite3_column_int64(st, 1);
-	int rc = path_join(mark, sizeof mark, "%s/catalog.mark", n->db.dir);
 
-	if (rc)
-		return rc;
 	if (format != 1)
 		verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE, "format %lld is not known",
 			(long long)format);
-	uint64_t claimed = claim_read(disk_real(), mark);
-	if (applied < claimed)
+	if (applied < n->catalog_claim)
 		verify_say(n->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE,
 			"has lost entries %llu to %llu: the file, or its -wal file, is damaged or "
 			"missing",
-			(unsigned long long)applied + 1, (unsigned long long)claimed);
+			(unsigned long long)applied + 1, (unsigned long long)n->catalog_claim);
 	return 0;
+}
+
+int fsck_catalog_claim(struct node_check *n)
+{
+	char mark[4096];
+	int rc = path_join(mark, sizeof mark, "%s/catalog.mark", n->db.dir);
+
+	if (rc == 0)
+		n->catalog_claim = claim_read(disk_real(), mark);
+	return rc;
+}
+
+int fsck_catalog_rows(struct node_check *n, sqlite3 *sq, const char *path)
+{
+	int rc = each_row(n, sq, path,
+		"SELECT ifnull((SELECT value FROM state WHERE key='format'), 0),"
+		" ifnull((SELECT value FROM state WHERE key='applied'), 0)",
+		on_state);
+
+	if (rc == 0)
+		rc = each_row(n, sq, path,
+			"SELECT cid, name, ifnull((SELECT value FROM state WHERE key='next_cid'), "
+			"1)"
+			" FROM coll",
+			on_coll);
+	if (rc == 0)
+		rc = each_row(n, sq, path,
+			"SELECT cid, first, last, shard FROM place ORDER BY cid, first", on_place);
+	if (rc == 0) {
+		n->catalog_known = true;
+		check_cover(n, path);
+	}
+	return rc;
 }
 
 /* The format is written once all tables are there. */
@@ -405,10 +429,7 @@ static bool catalog_made(sqlite3 *sq)
  * off, and the log has its entries from the first one on. */
 static bool never_marked(const struct node_check *n)
 {
-	char mark[4096];
-
-	if (path_join(mark, sizeof mark, "%s/catalog.mark", n->db.dir) ||
-		claim_read(disk_real(), mark) > 0)
+	if (n->catalog_claim > 0)
 		return false;
 	return n->log_known ? n->groups[0].mark == 0 : in_first_start(n);
 }
@@ -420,6 +441,8 @@ static int check_catalog(struct node_check *n)
 	sqlite3 *sq = NULL;
 	int rc = path_join(path, sizeof path, "%s/catalog.db", n->db.dir);
 
+	if (rc == 0)
+		rc = fsck_catalog_claim(n);
 	if (rc)
 		return rc;
 	if (stat(path, &st) < 0 || st.st_size == 0) {
@@ -446,23 +469,7 @@ static int check_catalog(struct node_check *n)
 		rc = -EUCLEAN;
 	}
 	if (rc == 0)
-		rc = each_row(n, sq, path,
-			"SELECT ifnull((SELECT value FROM state WHERE key='format'), 0),"
-			" ifnull((SELECT value FROM state WHERE key='applied'), 0)",
-			on_state);
-	if (rc == 0)
-		rc = each_row(n, sq, path,
-			"SELECT cid, name, ifnull((SELECT value FROM state WHERE key='next_cid'), "
-			"1)"
-			" FROM coll",
-			on_coll);
-	if (rc == 0)
-		rc = each_row(n, sq, path,
-			"SELECT cid, first, last, shard FROM place ORDER BY cid, first", on_place);
-	if (rc == 0) {
-		n->catalog_known = true;
-		check_cover(n, path);
-	}
+		rc = fsck_catalog_rows(n, sq, path);
 out:
 	sqlite3_close(sq);
 	return rc == -EUCLEAN ? 0 : rc; /* said */
@@ -591,8 +598,8 @@ static int lock_data(const char *dir, int *ret_fd, struct vx_err *err)
 		return 0; /* a copy, or never served */
 	if (fd < 0)
 		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
-	rc = home_flock(fd);
-	if (rc) {
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		rc = -errno;
 		ssize_t k = pread(fd, pid, sizeof pid - 1, 0);
 		pid[k > 0 ? k : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;

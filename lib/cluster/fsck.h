@@ -1,7 +1,8 @@
-/* fsck.h - a whole data directory that nobody serves: identity, log, catalog, shards, and what each says of the others.
+/* fsck.h - a whole data directory: identity, log, catalog, shards, snapshots, and what each says of the others.
  *
  *	struct verify v = {.found = print, .repair = true};
- *	node_verify("DATA", &v, &err)
+ *	node_verify("DATA", &v, &err)				nobody serves it
+ *	node_verify_served(db, &v, stop, ctx, &err)		beside the daemon, within it
  *
  * Findings and what is repaired: store/verify.h.  The log is read by the daemon's own recovery over a disk that
  * drops what it writes, so the verdict is that of the next start; what it would apply again is what
@@ -20,5 +21,16 @@ int node_verify(const char *dir, struct verify *v, struct vx_err *err);
 
 /* Whether a directory looks like DATA. */
 bool node_is_data(const char *dir);
+
+/* Polled where it takes long; may be NULL. */
+typedef bool fsck_stop_fn(void *ctx);
+struct db;
+/* All of the directory of a node that is open, while it is written to.  Nothing is repaired.  Sets the questions of 'v'
+ * itself.  -EINTR: 'stop' said so; -ENOMEM, -EMFILE, -EBUSY. */
+VX_MUST_CHECK
+int node_verify_served(
+	struct db *db, struct verify *v, fsck_stop_fn *stop, void *stop_ctx, struct vx_err *err);
+/* Whether 'dir' is the node's directory. */
+bool node_serves(struct db *db, const char *dir);
 
 #endif

@@ -37,6 +37,7 @@ static const char *const type_names[] = {
 	[RPC_RECALL] = "recall",
 	[RPC_SNAP] = "snapshot",
 	[RPC_TXN] = "transaction",
+	[RPC_VERIFY] = "verify",
 };
 
 const char *rpc_type_name(uint8_t type)

@@ -48,6 +48,7 @@ enum rpc_type {
 	RPC_RECALL = 13,
 	RPC_SNAP = 14,
 	RPC_TXN = 15,
+	RPC_VERIFY = 16,
 	RPC_ANSWER = 0x80, /* the bit that makes a request's type its answer's */
 	RPC_ERROR = 0xff,
 };

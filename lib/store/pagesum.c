@@ -1,9 +1,10 @@
 /* pagesum.c - the VFS that keeps and verifies a checksum per page.
  *
- * Only the database file is wrapped; journals, -wal and -shm go straight to SQLite's own VFS.  Whether
- * a file has checksums stands in its header (byte 20, the reserved bytes of each page), which is
- * learnt whenever page 1 passes by.  That byte is the one whose damage would switch the checks off, so a
- * header without reserved bytes is believed only if the page is not a whole one with them.
+ * Only the database file is wrapped; journals, -wal and -shm go straight to SQLite's own VFS.  Every
+ * file that is opened through it has checksums, from its first page on: nothing in the file says so, since whatever said it
+ * could be damaged, and with it the checks be off.  SQLite looks at the header alone before it reads
+ * pages; what that look made it believe of the file -- another length of pages, no reserved bytes -- is believed no longer than until
+ * it reads one, for a read of any other length is refused.
  *
  * A page is copied before its checksum is put in: SQLite's own image of it, from which the frames of
  * the -wal file and their checksums are made, is not ours to change.
@@ -29,8 +30,7 @@
 struct file {
 	sqlite3_file base;
 	const char *name; /* SQLite's */
-	bool sums;
-	/* The real file follows, aligned. */
+			  /* The real file follows, aligned. */
 };
 
 #define FILE_BYTES VX_ALIGN_UP(sizeof(struct file), 16)
@@ -79,33 +79,17 @@ static bool is_header(const uint8_t *p)
 	return memcmp(p, "SQLite format 3", 16) == 0;
 }
 
-/* Is this page 1 of a file with checksums but for the byte that says so? */
-static bool lost_reserved(const uint8_t *page)
+/* A file that was made and never written to. */
+static bool is_empty(sqlite3_file *file)
 {
-	uint8_t p[PAGE_BYTES];
+	sqlite3_int64 size = 0;
 
-	memcpy(p, page, PAGE_BYTES);
-	p[RESERVED] = SUM_BYTES;
-	return page_sum(p, 0) == get_le64(p + SUM_AT);
+	return real(file)->pMethods->xFileSize(real(file), &size) == SQLITE_OK && size == 0;
 }
 
-/* 'n' bytes from the file's start are read. */
-static int learn(struct file *f, const uint8_t *p, int n)
+static bool is_page(int n, sqlite3_int64 at)
 {
-	uint8_t page[PAGE_BYTES];
-
-	if (n < HEAD_BYTES || !is_header(p))
-		return SQLITE_OK; /* SQLite says what it is */
-	f->sums = p[RESERVED] == SUM_BYTES;
-	if (f->sums)
-		return SQLITE_OK;
-	sqlite3_file *r = real(&f->base);
-	int rc = r->pMethods->xRead(r, page, PAGE_BYTES, 0);
-	if (rc == SQLITE_IOERR_SHORT_READ)
-		return SQLITE_OK;
-	if (rc == SQLITE_OK && lost_reserved(page))
-		rc = note_bad(0);
-	return rc;
+	return n == PAGE_BYTES && at % PAGE_BYTES == 0;
 }
 
 static int file_close(sqlite3_file *f)
@@ -115,35 +99,30 @@ static int file_close(sqlite3_file *f)
 
 static int file_read(sqlite3_file *file, void *buf, int n, sqlite3_int64 at)
 {
-	struct file *f = (struct file *)file;
 	int rc = real(file)->pMethods->xRead(real(file), buf, n, at);
+	const uint8_t *p = buf;
 
-	if (rc == SQLITE_OK && at == 0)
-		rc = learn(f, buf, n);
-	if (!f->sums || n != PAGE_BYTES || at % PAGE_BYTES != 0)
+	if ((rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) || at + n <= HEAD_BYTES)
 		return rc;
 	/* A page that the file should have and is too short for. */
 	if (rc == SQLITE_IOERR_SHORT_READ)
-		return note_bad(at);
-	const uint8_t *p = buf;
-	if (rc == SQLITE_OK && get_le64(p + SUM_AT) != page_sum(p, at))
-		rc = note_bad(at);
-	return rc;
+		return is_empty(file) ? rc : note_bad(at);
+	if (!is_page(n, at))
+		return note_bad(0); /* where the length of pages stands */
+	return get_le64(p + SUM_AT) == page_sum(p, at) ? rc : note_bad(at);
 }
 
 static int file_write(sqlite3_file *file, const void *buf, int n, sqlite3_int64 at)
 {
-	struct file *f = (struct file *)file;
 	uint8_t page[PAGE_BYTES];
+	const uint8_t *p = buf;
 
-	if (at == 0 && n >= HEAD_BYTES && is_header(buf))
-		f->sums = ((const uint8_t *)buf)[RESERVED] == SUM_BYTES;
-	if (f->sums && n == PAGE_BYTES && at % PAGE_BYTES == 0) {
-		memcpy(page, buf, SUM_AT);
-		put_le64(page + SUM_AT, page_sum(page, at));
-		buf = page;
-	}
-	return real(file)->pMethods->xWrite(real(file), buf, n, at);
+	/* Made without pagesum_reserve, its pages have no place for a sum. */
+	if (!is_page(n, at) || (at == 0 && is_header(p) && p[RESERVED] != SUM_BYTES))
+		return SQLITE_IOERR_WRITE;
+	memcpy(page, p, SUM_AT);
+	put_le64(page + SUM_AT, page_sum(page, at));
+	return real(file)->pMethods->xWrite(real(file), page, n, at);
 }
 
 static int file_truncate(sqlite3_file *f, sqlite3_int64 size)
@@ -278,7 +257,7 @@ static int vfs_open(sqlite3_vfs *v, const char *name, sqlite3_file *file, int fl
 	(void)v;
 	if (!(flags & SQLITE_OPEN_MAIN_DB))
 		return open_real(name, file, flags, ret_flags);
-	*f = (struct file){.sums = false, .name = name};
+	*f = (struct file){.name = name};
 	int rc = open_real(name, real(file), flags, ret_flags);
 	if (rc == SQLITE_OK)
 		f->base.pMethods = &methods;

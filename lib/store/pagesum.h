@@ -7,8 +7,8 @@
  * is SQLITE_CORRUPT.  Frames of the -wal file have checksums of SQLite's own, verified when a file is
  * opened; what is cut off there is noticed by claim.h.
  *
- * A file without reserved bytes, as earlier versions made them, is read and written as it is.
- * docs/format-store.md has the bytes.
+ * Every file has them: nothing in a file can say that it has not.  One that was made without this VFS is refused as
+ * damaged.  docs/format-store.md has the bytes.
  */
 #ifndef VECFS_STORE_PAGESUM_H
 #define VECFS_STORE_PAGESUM_H

@@ -7,13 +7,17 @@
  * search would find although no record says so.
  *
  * The same code runs on a slice that is being served: one read transaction of SQLite is one view, and slots below
- * its next_slot were written before it and never change.
+ * its next_slot were written before it and never change.  The connection is one of its own: what another has in its cache
+ * says nothing of the file.  A drop renames the files under it, so of a slice that was dropped meanwhile nothing is
+ * said at all: findings are kept back until that is known.
  */
 #include "store/verify.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 #include "store/pagesum.h"
@@ -21,6 +25,8 @@
 #include "store/verify_i.h"
 
 /* --- findings -------------------------------------------------------------------------------- */
+
+static void keep(struct buf *kept, const struct verify_finding *f);
 
 VX_PRINTF(6, 0)
 static void say(struct verify *v, enum verify_level level, bool repaired, const char *file,
@@ -37,7 +43,12 @@ static void say(struct verify *v, enum verify_level level, bool repaired, const 
 	if (v->told++ >= VERIFY_TOLD_MAX || !v->found)
 		return;
 	vsnprintf(why, sizeof why, fmt, ap);
-	v->found(v->ctx, &f);
+	for (char *p = why; (p = strchr(p, '\n')) != NULL;) /* SQLite tells in several lines */
+		*p = ' ';
+	if (v->kept)
+		keep(v->kept, &f);
+	else
+		v->found(v->ctx, &f);
 }
 
 void verify_say(struct verify *v, enum verify_level level, const char *file, uint64_t offset,
@@ -60,6 +71,53 @@ void verify_repaired(struct verify *v, enum verify_level level, const char *file
 	va_end(ap);
 }
 
+/* --- findings that may turn out to be none ------------------------------------------------------ */
+
+struct kept {
+	enum verify_level level;
+	bool repaired;
+	uint64_t offset;
+	char *file, *why;
+};
+
+/* Without memory a finding is counted all the same. */
+static void keep(struct buf *kept, const struct verify_finding *f)
+{
+	struct kept k = {.level = f->level,
+		.repaired = f->repaired,
+		.offset = f->offset,
+		.file = strdup(f->file),
+		.why = strdup(f->why)};
+
+	if (!k.file || !k.why || buf_append(kept, &k, sizeof k)) {
+		free(k.file);
+		free(k.why);
+	}
+}
+
+/* Ends the keeping, and says or forgets what was kept since 'v' was 'was'. */
+static void let_go(struct verify *v, const struct verify *was, bool forget)
+{
+	struct buf kept = *v->kept;
+	struct kept *k = (void *)kept.data;
+
+	if (forget)
+		*v = *was;
+	v->kept = NULL;
+	for (size_t i = 0; i < kept.len / sizeof *k; i++) {
+		struct verify_finding f = {.level = k[i].level,
+			.repaired = k[i].repaired,
+			.file = k[i].file,
+			.offset = k[i].offset,
+			.why = k[i].why};
+		if (!forget)
+			v->found(v->ctx, &f);
+		free(k[i].file);
+		free(k[i].why);
+	}
+	buf_release(&kept);
+}
+
 /* --- a database by itself ------------------------------------------------------------------------ */
 
 int verify_sqlite(struct sqlite3 *c, const char *file, struct verify *v)
@@ -77,7 +135,8 @@ int verify_sqlite(struct sqlite3 *c, const char *file, struct verify *v)
 		}
 		rc = SQLITE_OK;
 	}
-	if (rc != SQLITE_DONE && rc != SQLITE_NOMEM)
+	bool busy = (rc & 0xff) == SQLITE_BUSY;
+	if (rc != SQLITE_DONE && rc != SQLITE_NOMEM && !busy)
 		verify_say(v, VERIFY_DAMAGE, file, VERIFY_NOWHERE, "cannot be read: %s",
 			sqlite3_errmsg(c));
 	sqlite3_finalize(st);
@@ -85,7 +144,7 @@ int verify_sqlite(struct sqlite3 *c, const char *file, struct verify *v)
 	for (unsigned i = 0; i < n; i++)
 		verify_say(v, VERIFY_DAMAGE, file, at[i], "page %llu has a wrong checksum",
 			(unsigned long long)at[i] / 4096 + 1);
-	return rc == SQLITE_NOMEM ? -ENOMEM : 0;
+	return rc == SQLITE_NOMEM ? -ENOMEM : busy ? -EBUSY : 0;
 }
 
 /* --- places ----------------------------------------------------------------------------------------- */
@@ -113,7 +172,7 @@ static int db_failed(struct check *c, int rc, const char *what)
 {
 	struct vx_err err = VX_ERR_INIT;
 
-	if (rc == -ENOMEM)
+	if (rc == -ENOMEM || rc == -EBUSY || rc == -EMFILE)
 		return rc;
 	metadb_err(c->db, rc, &err);
 	verify_say(c->v, VERIFY_DAMAGE, c->db_path, VERIFY_NOWHERE, "%s: %s", what,
@@ -502,6 +561,24 @@ static void check_marks(struct check *c)
 	}
 }
 
+/* A slice reads its segments through mappings: one whose name is gone, or leads to another file, is missed by the next start
+ * alone. */
+static void check_files(struct check *c)
+{
+	char path[STORE_PATH_MAX];
+	struct stat st;
+
+	for (uint64_t first = 0; first < c->st.next_slot; first += SEG_SLOTS) {
+		(void)check_place(c, (uint32_t)first, AREA_ROW, path);
+		if (stat(path, &st) < 0)
+			verify_say(c->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE, "%s",
+				errno == ENOENT ? "is missing" : strerror(errno));
+		else if ((uint64_t)st.st_size < seg_file_size(c->schema.dim))
+			verify_say(c->v, VERIFY_DAMAGE, path, VERIFY_NOWHERE,
+				"is shorter than a segment");
+	}
+}
+
 static int check_served(struct check *c, struct vx_err *err)
 {
 	struct index *ix;
@@ -520,31 +597,52 @@ static int check_served(struct check *c, struct vx_err *err)
 	int rc2 = metadb_run(c->db, ST_COMMIT);
 	if (rc || rc2)
 		return rc ? rc : rc2;
+	check_files(c);
 	if (slice_view(c->sl).applied >= c->st.applied)
 		check_marks(c);
 	rc = slice_index_ready(c->sl, &ix, err);
 	return rc ? rc : check_index(c, ix, NULL);
 }
 
+static int check_connected(struct check *c, struct vx_err *err)
+{
+	int rc = metadb_open(c->db, c->db_path, CHECK_CACHE_KIB, err);
+
+	if (rc == -EUCLEAN || rc == -EIO) {
+		verify_say(c->v, VERIFY_DAMAGE, c->db_path, VERIFY_NOWHERE, "%s",
+			access(c->db_path, F_OK) < 0 ? "is missing" : vx_err_msg(err, rc));
+		return 0;
+	}
+	if (rc == 0)
+		rc = metadb_run(c->db, ST_BEGIN_READ);
+	if (rc == 0)
+		rc = check_served(c, err);
+	if (c->db->c && !sqlite3_get_autocommit(c->db->c))
+		(void)!metadb_run(c->db, ST_ROLLBACK);
+	metadb_close(c->db);
+	return rc;
+}
+
 int slice_verify(struct slice *sl, struct verify *v, struct vx_err *err)
 {
-	struct metadb *db;
+	struct buf kept = BUF_INIT;
+	struct metadb db = {.c = NULL};
 	struct check c;
 
 	v->told = 0;
+	const struct verify was = *v;
+	v->kept = &kept;
 	v->slices++;
-	int rc = reader_take(sl, &db, err);
-	if (rc)
-		return rc;
-	rc = check_init(&c, sl, db, v, true);
+	int rc = check_init(&c, sl, &db, v, true);
 	if (rc == 0)
-		rc = metadb_run(db, ST_BEGIN_READ);
-	if (rc == 0)
-		rc = check_served(&c, err);
-	if (!sqlite3_get_autocommit(db->c))
-		(void)!metadb_run(db, ST_ROLLBACK);
+		rc = check_connected(&c, err);
 	check_release(&c);
-	reader_give(sl, db);
+	vx_lock(&sl->shard->mu);
+	bool dropped = sl->dropped;
+	vx_unlock(&sl->shard->mu);
+	let_go(v, &was, dropped);
+	if (dropped)
+		return 0;
 	if (rc && err && !err->msg[0])
 		vx_err_set(err, rc, "collection %u cannot be verified", sl->cid);
 	return rc;

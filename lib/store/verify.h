@@ -3,6 +3,7 @@
  *	struct verify v = {.found = print, .ctx = ..., .mark = ..., .last = ...};
  *	shard_verify("DATA/shard-003", 3, &v, &err)     a directory that nobody serves
  *	slice_verify(slice, &v)                         a slice that is being served
+ *	shard_verify_names(shard, &v, ...)              the directory of a shard that is being served
  *
  * Both go through the same checks.  Of meta.db every page is read and its structure walked; every row of the
  * segments, every id and every vector is hashed; each record must have its own slot and each slot its
@@ -23,6 +24,7 @@
 #define VECFS_STORE_VERIFY_H
 
 #include "base/base.h"
+#include "base/bytes.h"
 #include "base/disk.h"
 #include "base/err.h"
 
@@ -57,6 +59,9 @@ struct verify {
 	uint64_t slices, records, slots, dead;
 	uint64_t notes, derived, damage, repaired; /* findings; 'repaired' of those of both kinds */
 	uint64_t told;                             /* findings handed to 'found' for this slice */
+
+	struct buf *
+		kept; /* verify.c's, while it is not known whether findings count; NULL otherwise */
 };
 
 /* Hands over a finding.  Beyond VERIFY_TOLD_MAX of one slice they are only counted. */
@@ -68,7 +73,7 @@ void verify_repaired(struct verify *v, enum verify_level level, const char *file
 	const char *fmt, ...) VX_PRINTF(5, 6);
 
 /* The pages and the structure of a database (opened through PAGESUM_VFS); 'file' is its path.  Returns 0, also when
- * something was found, or -ENOMEM. */
+ * something was found, -ENOMEM, or -EBUSY while it is served. */
 struct sqlite3;
 VX_MUST_CHECK
 int verify_sqlite(struct sqlite3 *c, const char *file, struct verify *v);
@@ -79,8 +84,16 @@ int shard_verify(const char *dir, uint32_t shard_id, struct disk *disk, struct v
 	struct vx_err *err);
 
 struct slice;
-/* A pinned slice, under one view. */
+/* A pinned slice, under one view.  Of one that is dropped meanwhile nothing is said. */
 VX_MUST_CHECK
 int slice_verify(struct slice *sl, struct verify *v, struct vx_err *err);
+
+/* A shard's directory against the slices that it serves: each has its directory and none is quarantined, those on the
+ * roster are there, and what is there besides is not taken for a slice by the next start.  'settle' returns once
+ * whatever the applier was at when it was called is done.  v->known as of now.  -EIO, -ENOMEM. */
+struct shard;
+VX_MUST_CHECK
+int shard_verify_names(struct shard *s, struct verify *v, void (*settle)(void *ctx), void *ctx,
+	struct vx_err *err);
 
 #endif

@@ -21,6 +21,15 @@ static bool is_record(void *ctx, uint32_t slot)
 	return slot < c->st.next_slot && c->what[slot] == SLOT_RECORD;
 }
 
+/* While it is served a record may have died since, and the index have forgotten it. */
+static bool has_died(const struct check *c, uint32_t slot)
+{
+	struct seg *g = c->live ? slice_seg(c->sl, slot_seg(slot)) : NULL;
+	_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire) : NULL;
+
+	return dead && atomic_load_explicit(&dead[slot_at(slot)], memory_order_relaxed);
+}
+
 /* Stored vectors are asked for: an index of other vectors does not find them where they are. */
 static int ask_itself(
 	struct check *c, struct index *ix, uint32_t n, uint32_t *ret_asked, uint32_t *ret_missed)
@@ -45,6 +54,8 @@ static int ask_itself(
 		if (rc)
 			return rc;
 		const float *got = found ? slice_slot_vector(c->sl, hit.slot) : NULL;
+		if (has_died(c, slot))
+			continue;
 		asked++;
 		/* Another slot may hold the same vector. */
 		missed += !got ||
@@ -74,13 +85,9 @@ static enum index_slot slot_is(void *ctx, uint32_t slot)
 		return INDEX_SLOT_DEAD;
 	if (c->what[slot] != SLOT_RECORD)
 		return INDEX_SLOT_EITHER;
-	/* While it is served a record may have died since. */
-	struct seg *g = c->live ? slice_seg(c->sl, slot_seg(slot)) : NULL;
-	_Atomic uint64_t *dead = g ? atomic_load_explicit(&g->dead, memory_order_acquire) : NULL;
-	bool died = dead && atomic_load_explicit(&dead[slot_at(slot)], memory_order_relaxed);
 	/* Offline, an entry that the log still has may have killed it. */
-	return died || (!c->live && c->v->last > c->st.applied) ? INDEX_SLOT_EITHER
-								: INDEX_SLOT_ALIVE;
+	return has_died(c, slot) || (!c->live && c->v->last > c->st.applied) ? INDEX_SLOT_EITHER
+									     : INDEX_SLOT_ALIVE;
 }
 
 int check_index(struct check *c, struct index *ix, const char *file)

@@ -505,6 +505,11 @@ int wal_groups(struct wal *w, int (*each)(void *arg, uint32_t group), void *arg)
 	return rc;
 }
 
+const char *wal_damage(const struct wal *w)
+{
+	return w->damage[0] ? w->damage : NULL;
+}
+
 /* --- numbers --------------------------------------------------------------------- */
 uint64_t wal_pinned(struct wal *w, uint32_t *ret_group)
 {
@@ -541,11 +546,16 @@ void wal_publish(struct wal *w)
 	atomic_store_explicit(&w->st_segments, w->n_segs, memory_order_relaxed);
 	atomic_store_explicit(&w->st_spares, w->n_spares, memory_order_relaxed);
 	atomic_store_explicit(&w->st_size, size, memory_order_relaxed);
+	atomic_store(&w->st_oldest, w->segs[0].seq);
+	atomic_store_explicit(
+		&w->st_at, (uint64_t)wal_cur(w)->seq << 32 | wal_cur(w)->end, memory_order_release);
 }
 
 void wal_stat(const struct wal *w, struct wal_stats *ret)
 {
 #define LOAD(f) atomic_load_explicit(&w->f, memory_order_relaxed)
+	const uint64_t at = atomic_load_explicit(&w->st_at, memory_order_acquire);
+
 	*ret = (struct wal_stats){
 		.segments = LOAD(st_segments),
 		.spares = LOAD(st_spares),
@@ -558,6 +568,9 @@ void wal_stat(const struct wal *w, struct wal_stats *ret)
 		.torn_frames = LOAD(st_torn),
 		.backend = LOAD(backend) == WAL_URING ? "io_uring" : "pwrite",
 		.broken = LOAD(broken),
+		.oldest = atomic_load(&w->st_oldest),
+		.current = (uint32_t)(at >> 32),
+		.end_bytes = (uint32_t)at,
 	};
 #undef LOAD
 }

@@ -107,6 +107,10 @@ void wal_group_state_release(struct wal_group_state *st);
  * loaded with -EUCLEAN, and nothing may be staged of it. */
 const char *wal_stopped(const struct wal *w, uint32_t group);
 
+/* The first damaged place that the open found, whether it concerned a group or nobody; NULL: none.  As text of at most 255
+ * bytes, of the log's. */
+const char *wal_damage(const struct wal *w);
+
 /* For whoever accepts the loss: 'group' may be written again.  A RESET must come first, beyond
  * the highest index that was ever seen of it, and a HARDSTATE beyond the highest term.  Once they
  * are flushed, wal_forget takes the verdict away; until then the next open finds it stopped.
@@ -166,6 +170,9 @@ struct wal_stats {
 	uint64_t torn_frames;  /* frames cut at open */
 	const char *backend;   /* "io_uring", "pwrite" */
 	uint32_t pin_group;    /* the group that pins most */
+	/* Segments oldest..current are in their files; all below 'end_bytes' of the current one is flushed. */
+	uint32_t oldest, current;
+	uint64_t end_bytes;
 	bool broken;
 };
 void wal_stat(const struct wal *w, struct wal_stats *ret);

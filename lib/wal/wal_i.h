@@ -144,6 +144,7 @@ struct wal {
 	int fd; /* of the current segment; -1 */
 	uint64_t next_number;
 	struct wal_gset last_groups; /* of the last frame */
+	char damage[WAL_WHY_MAX];    /* immutable after open; empty: none */
 	struct wal_frame pend, scratch;
 	uint32_t spares[WAL_SPARES_MAX]; /* names of ready ones */
 	unsigned n_spares;
@@ -159,6 +160,12 @@ struct wal {
 	_Atomic uint64_t st_segments, st_spares, st_size, st_flushes, st_records, st_written,
 		st_pinned, st_torn;
 	_Atomic uint32_t st_pin_group;
+	/* Segment and end of the last flush, one number so that they go together: seq << 32 | end.  Release, so that
+	 * whoever has it (acquire) finds that flush in the file. */
+	_Atomic uint64_t st_at;
+	/* Segments from this one on keep their names and bytes.  Raised before one gives them up (sequentially
+	 * consistent: who reads a lower number afterwards has read the segment as it was). */
+	_Atomic uint32_t st_oldest;
 };
 
 /* --- wal_format.c ----------------------------------------------------------- */

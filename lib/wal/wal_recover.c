@@ -446,12 +446,12 @@ static int judge(struct scan *s)
 		return refused(s, s->losses.births);
 	if (refuse)
 		return vx_err_set(s->err, -EUCLEAN, "%s; suspect: %s", text, list);
-	if (n_bad == 0 && n_stopped == 0 && s->losses.first.why)
-		log_warn("wal",
-			"%010u.wal: offset %llu: %s; nothing is lost: what was there is in the "
-			"stores",
+	if (s->losses.first.why)
+		snprintf(w->damage, sizeof w->damage, "%010u.wal: offset %llu: %s",
 			s->losses.first.seq, (unsigned long long)s->losses.first.off,
 			s->losses.first.why);
+	if (n_bad == 0 && n_stopped == 0 && w->damage[0])
+		log_warn("wal", "%s; nothing is lost: what was there is in the stores", w->damage);
 	return 0;
 }
 

@@ -269,6 +269,8 @@ static int recycle(struct wal *w)
 		return rc;
 	wal_path(w, from, "wal", seq);
 	wal_path(w, to, "seg", id);
+	/* Before it is done: whoever reads the file looks at this afterwards. */
+	atomic_store(&w->st_oldest, seq + 1);
 	rc = keep ? ops->rename(w->disk, from, to) : ops->unlink(w->disk, from);
 	if (rc == -ENOENT && w->segs[0].size == 0)
 		rc = 0; /* it was missing when the log was opened */

@@ -4,6 +4,11 @@
  * next one is by blocks, as frames begin at blocks: a header with its checksum, in the segment's own seed, and a
  * number above the last one.  The remains of a torn frame are told from damage by what follows: in a segment that
  * has a successor, that header's prev_end; in the last one, any later frame.
+ *
+ * Of a log that is served: segments go from the oldest one on, and give up their name before their bytes.  So a
+ * segment that is not below the oldest one after it was read was read as it is; any other is as if it had not been listed.
+ * Names are listed after the current segment was asked for, so all from the oldest one after that to the current one are
+ * among them.
  */
 #include "wal/wal_view.h"
 
@@ -26,6 +31,9 @@ struct view {
 	struct buf img;
 	char file[32];
 	uint64_t last_number; /* of the last frame that was read */
+	/* Of a log that is served; NULL: nobody writes it. */
+	wal_view_stat *stat;
+	struct wal_stats at; /* as of the beginning */
 	/* What the segment before ended with, for its successor's header to confirm. */
 	bool has_prev;
 	char prev_file[32];
@@ -37,6 +45,17 @@ static int damage(struct view *v, const char *file, uint64_t offset, bool torn, 
 	struct wal_view_damage d = {.file = file, .offset = offset, .why = why, .torn = torn};
 
 	return v->ops->damage ? v->ops->damage(v->ctx, &d) : 0;
+}
+
+/* Whether the writer has given it up: its file is another one, or none. */
+static bool given_back(struct view *v, uint32_t seq)
+{
+	struct wal_stats now = {.oldest = 0};
+
+	if (!v->stat)
+		return false;
+	v->stat(v->ctx, &now);
+	return seq < now.oldest;
 }
 
 static int each_name(void *arg, const char *name)
@@ -62,7 +81,7 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static int read_file(struct view *v)
+static int read_file(struct view *v, uint32_t seq)
 {
 	char path[WAL_PATH_MAX];
 	struct disk *d = v->disk;
@@ -76,6 +95,8 @@ static int read_file(struct view *v)
 		return vx_err_set(v->err, fd, "%s: %s", path, strerror(-fd));
 	int rc = d->ops->size(d, fd, &size);
 	size = VX_MIN(size, (uint64_t)WAL_SEG_MAX);
+	if (v->stat && seq == v->at.current)
+		size = VX_MIN(size, v->at.end_bytes);
 	v->img.len = 0;
 	if (rc == 0)
 		rc = buf_reserve(&v->img, (size_t)size + 1);
@@ -93,7 +114,9 @@ static int read_file(struct view *v)
 	if (rc)
 		return vx_err_set(v->err, rc, "%s: %s", path, strerror(-rc));
 	v->img.len = (size_t)done;
-	return done < size ? damage(v, v->file, done, false, "cannot be read from here on") : 0;
+	return done < size && !given_back(v, seq)
+		       ? damage(v, v->file, done, false, "cannot be read from here on")
+		       : 0;
 }
 
 /* --- frames ------------------------------------------------------------------------------------ */
@@ -234,6 +257,8 @@ static int frames(struct view *v, const struct wal_shdr *h, bool last)
 		off = next;
 	}
 	v->prev_end = off;
+	if (rc == 0 && v->stat && h->seq == v->at.current && off < v->at.end_bytes)
+		rc = damage(v, v->file, off, false, "flushed frames are not here any more");
 	return rc;
 }
 
@@ -258,13 +283,21 @@ static int rows(struct view *v, const struct wal_shdr *h)
 	return rc;
 }
 
-static int segment(struct view *v, uint32_t seq, bool first, bool last)
+static int segment(struct view *v, uint32_t seq, bool last)
 {
 	const char *why = "shorter than its header";
 	struct wal_shdr h = {.seq = 0};
 
 	snprintf(v->file, sizeof v->file, "%010u.wal", seq);
-	int rc = read_file(v);
+	int rc = read_file(v, seq);
+	if ((rc == 0 || rc == -ENOENT) && given_back(v, seq)) {
+		v->has_prev = false;
+		return 0;
+	}
+	if (rc == -ENOENT && v->stat) {
+		v->has_prev = false;
+		return damage(v, v->file, 0, false, "is missing");
+	}
 	if (rc)
 		return rc;
 	int bad = v->img.len < WAL_HDR_BYTES ? -EUCLEAN : wal_shdr_get(v->img.data, &h, &why);
@@ -296,7 +329,7 @@ static int segment(struct view *v, uint32_t seq, bool first, bool last)
 	if (rc || bad)
 		return rc; /* its seed stands in the header: no frame of it can be told */
 	rc = rows(v, &h);
-	if (first || v->last_number < h.prev_last)
+	if (v->last_number < h.prev_last)
 		v->last_number = h.prev_last;
 	if (rc == 0)
 		rc = frames(v, &h, last);
@@ -305,31 +338,65 @@ static int segment(struct view *v, uint32_t seq, bool first, bool last)
 	return rc;
 }
 
+/* 'seq' is not among the names, and should be. */
+static int missing(struct view *v, uint32_t seq)
+{
+	char file[32];
+
+	v->has_prev = false;
+	if (given_back(v, seq))
+		return 0;
+	snprintf(file, sizeof file, "%010u.wal", seq);
+	return damage(v, file, 0, false, "is missing");
+}
+
+static int view_all(struct view *v)
+{
+	size_t n = v->seqs.len / 4;
+	uint32_t next = 0;
+	int rc = 0;
+
+	if (v->stat) {
+		v->stat(v->ctx, &v->at);
+		next = v->at.oldest;
+	}
+	rc = v->disk->ops->list(v->disk, v->dir, each_name, v);
+	if (rc)
+		return vx_err_set(v->err, rc, "%s: %s", v->dir, strerror(-rc));
+	n = v->seqs.len / 4;
+	if (n)
+		qsort(v->seqs.data, n, 4, by_number);
+	else if (!v->stat)
+		return vx_err_set(v->err, -ENODATA, "%s: has no segment", v->dir);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		uint32_t seq = get_le32(v->seqs.data + 4 * i);
+		/* What came since; what is on its way out. */
+		if (v->stat && (seq > v->at.current || seq < v->at.oldest))
+			continue;
+		if (next && seq != next)
+			rc = missing(v, next);
+		if (rc == 0)
+			rc = segment(v, seq, i + 1 == n && !v->stat);
+		next = seq + 1;
+	}
+	if (rc == 0 && v->stat && next <= v->at.current)
+		rc = missing(v, next);
+	return rc;
+}
+
 int wal_view(struct disk *disk, const char *dir, const struct wal_view_ops *ops, void *ctx,
 	struct vx_err *err)
 {
-	struct view v = {.disk = disk, .dir = dir, .ops = ops, .ctx = ctx, .err = err};
-	int rc = disk->ops->list(disk, dir, each_name, &v);
+	return wal_view_served(disk, dir, ops, NULL, ctx, err);
+}
 
-	if (rc)
-		rc = vx_err_set(err, rc, "%s: %s", dir, strerror(-rc));
-	else if (v.seqs.len == 0)
-		rc = vx_err_set(err, -ENODATA, "%s: has no segment", dir);
-	size_t n = v.seqs.len / 4;
-	if (rc == 0)
-		qsort(v.seqs.data, n, 4, by_number);
-	for (size_t i = 0; i < n && rc == 0; i++) {
-		uint32_t seq = get_le32(v.seqs.data + 4 * i);
-		if (i && seq != get_le32(v.seqs.data + 4 * (i - 1)) + 1) {
-			char missing[32];
-			snprintf(missing, sizeof missing, "%010u.wal",
-				get_le32(v.seqs.data + 4 * (i - 1)) + 1);
-			rc = damage(&v, missing, 0, false, "is missing");
-			v.has_prev = false;
-		}
-		if (rc == 0)
-			rc = segment(&v, seq, i == 0, i + 1 == n);
-	}
+int wal_view_served(struct disk *disk, const char *dir, const struct wal_view_ops *ops,
+	wal_view_stat *stat, void *ctx, struct vx_err *err)
+{
+	struct view v = {
+		.disk = disk, .dir = dir, .ops = ops, .stat = stat, .ctx = ctx, .err = err};
+	int rc = view_all(&v);
+
 	buf_release(&v.seqs);
 	buf_release(&v.img);
 	return rc;

@@ -9,6 +9,9 @@
  *
  * Whether what ends the last segment is a torn flush or damage is told as wal_open tells it; the groups themselves
  * (gaps, marks that go back) are not followed here.
+ *
+ * Beside the daemon that writes the log, wal_view_served looks at what cannot change any more: all of each older segment, and of
+ * the current one what was flushed when it began.  A segment that is given back meanwhile is left out.
  */
 #ifndef VECFS_WAL_WAL_VIEW_H
 #define VECFS_WAL_WAL_VIEW_H
@@ -61,9 +64,17 @@ struct wal_view_ops {
 	int (*damage)(void *ctx, const struct wal_view_damage *d);
 };
 
+/* What the writer of the log says of it: wal_stat, from any thread. */
+typedef void wal_view_stat(void *ctx, struct wal_stats *ret);
+
 /* 0 also for a damaged log.  -ENOENT: there is no such directory, -ENODATA: it has no segment; -EIO, -ENOMEM. */
 VX_MUST_CHECK
 int wal_view(struct disk *disk, const char *dir, const struct wal_view_ops *ops, void *ctx,
 	struct vx_err *err);
+
+/* The same of a log that is being written.  Nothing in it is torn: all of it was flushed. */
+VX_MUST_CHECK
+int wal_view_served(struct disk *disk, const char *dir, const struct wal_view_ops *ops,
+	wal_view_stat *stat, void *ctx, struct vx_err *err);
 
 #endif

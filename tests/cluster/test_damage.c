@@ -600,6 +600,39 @@ __attribute__((unused)) static void a_flip_in_a_closed_catalog_is_noticed_or_har
 	flip_catalog(false);
 }
 
+/* Byte 20 says how many bytes of a page SQLite leaves alone, bytes 16 and 17 how long a page is: none of them takes the
+ * checksums away, whatever else of the first page has changed. */
+__attribute__((unused)) static void a_catalog_that_says_it_has_no_sums_is_refused(void **state)
+{
+	(void)state;
+	static const uint8_t heads[][2] = {{20, 8}, {20, 9}, {16, 0x30}, {16, 0x18}, {18, 3}};
+	char *dir = make_catalog(false), shm[512], wal[512];
+	const struct buf nothing = BUF_INIT;
+	struct image m = {.n = 0};
+	uint64_t rnd = dt_seed() | 1;
+
+	image_take(&m, dir, "catalog.db");
+	path_of(shm, sizeof shm, dir, "catalog.db-shm");
+	path_of(wal, sizeof wal, dir, "catalog.db-wal");
+	assert_true(m.n > 2 * 4096);
+	for (unsigned i = 0; i < 100; i++) {
+		const uint8_t *h = heads[i % VX_ARRAY_SIZE(heads)];
+		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
+		size_t at = (size_t)(rnd >> 33) % (i % 2 ? 4096 : m.n);
+		if (at == h[0])
+			continue;
+		m.p[h[0]] ^= h[1];
+		image_put(&m, at, (uint8_t)(1u << i % 8));
+		m.p[h[0]] ^= h[1];
+		(void)unlink(shm);
+		(void)unlink(wal);
+		if (!catalog_refused(dir, &nothing, "catalog.db", at))
+			fail_msg("byte %zu is believed once byte %u is another", at, h[0]);
+	}
+	free(m.p);
+	dt_rm(dir);
+}
+
 /* Entries up to the mark are in no log any more.  No flipped byte shows that: what is there is whole. */
 __attribute__((unused)) static void a_catalog_older_than_its_mark_is_refused(void **state)
 {
@@ -647,6 +680,7 @@ int main(void)
 		cmocka_unit_test(a_catalog_older_than_its_mark_is_refused),
 		cmocka_unit_test(a_flip_in_the_catalog_is_noticed_or_harmless),
 		cmocka_unit_test(a_flip_in_a_closed_catalog_is_noticed_or_harmless),
+		cmocka_unit_test(a_catalog_that_says_it_has_no_sums_is_refused),
 #endif
 	};
 

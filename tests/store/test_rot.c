@@ -604,7 +604,7 @@ static void rot_in_meta_db_that_says_it_has_no_sums(void **state)
 	assert_int_equal(m->runs[0].at, 0);
 	for (unsigned n = 0; n < SAMPLE; n++) {
 		size_t run = fix_rnd(&r.f) % m->n_runs, k = fix_rnd(&r.f) % m->runs[run].len;
-		if (m->runs[run].at + k < 4096) /* two in the first page are one too many */
+		if (m->runs[run].at + k == 20)
 			continue;
 		restore(&r);
 		write_byte(m->path, 20, m->runs[0].p[20] ^ 8);
@@ -613,6 +613,91 @@ static void rot_in_meta_db_that_says_it_has_no_sums(void **state)
 		if (look(&r))
 			fail_msg("byte %zu: two flips were not noticed", m->runs[run].at + k);
 	}
+	rot_release(&r);
+}
+
+/* Whatever becomes of page 1, it does not keep a flip elsewhere from being noticed.  Bytes that say what the file is, each
+ * to each value that could make it another kind of file: no name, another length of a page, other reserved bytes, the sum itself;
+ * all that there is room for in one page; and all of it zeros. */
+static void rot_in_all_of_the_first_page(void **state)
+{
+	(void)state;
+	static struct rot r;
+	struct image *m = NULL;
+	static const size_t heads[] = {0, 15, 16, 17, 18, 19, 20, 21, 24, 95, 99, 4088, 4095};
+
+	rot_init(&r, SETTLED, 60, 0);
+	for (size_t i = 0; i < r.n; i++) {
+		const char *end = strstr(r.img[i].path, "meta.db");
+		if (end && strcmp(end, "meta.db") == 0)
+			m = &r.img[i];
+	}
+	assert_non_null(m);
+	assert_int_equal(m->runs[0].at, 0);
+	for (unsigned n = 0; n < SAMPLE; n++) {
+		uint8_t page[4096];
+		size_t k = 4096 + fix_rnd(&r.f) % (m->runs[0].len - 4096);
+
+		memcpy(page, m->runs[0].p, sizeof page);
+		/* Always without the byte that says that there are sums. */
+		page[20] = (uint8_t)(n % 4 ? 0 : fix_rnd(&r.f));
+		if (page[20] == 8)
+			continue;
+		for (unsigned i = fix_rnd(&r.f) % 6; i > 0; i--)
+			page[heads[fix_rnd(&r.f) % VX_ARRAY_SIZE(heads)]] ^=
+				(uint8_t)(1u << fix_rnd(&r.f) % 8);
+		for (unsigned i = fix_rnd(&r.f) % 20; i > 0; i--)
+			page[100 + fix_rnd(&r.f) % 3988] = (uint8_t)fix_rnd(&r.f);
+		if (n % 5 == 0)
+			page[16] = (uint8_t)(n % 2 ? 0x20 : 0x08);
+		if (page[20] == 8)
+			continue;
+		restore(&r);
+		int fd = open(m->path, O_WRONLY);
+		assert_true(fd >= 0);
+		assert_int_equal(pwrite(fd, page, sizeof page, 0), sizeof page);
+		close(fd);
+		write_byte(m->path, k, (uint8_t)(m->runs[0].p[k] ^ (1u << fix_rnd(&r.f) % 8)));
+		if (look(&r))
+			fail_msg("byte %zu is believed beside another first page", k);
+	}
+	rot_release(&r);
+}
+
+/* Page 1 as it is in SQLite's log is right, so SQLite goes on; the pages of the file are verified all the same. */
+static void rot_in_the_first_page_below_its_log(void **state)
+{
+	(void)state;
+	static struct rot r;
+	struct image *m = NULL;
+	unsigned noticed = 0;
+
+	rot_init(&r, MIXED, 60, 0);
+	for (size_t i = 0; i < r.n; i++) {
+		const char *end = strstr(r.img[i].path, "meta.db");
+		if (end && strcmp(end, "meta.db") == 0)
+			m = &r.img[i];
+	}
+	assert_non_null(m);
+	for (unsigned n = 0; n < SAMPLE; n++) {
+		static const size_t at[] = {0, 5, 16, 17, 20};
+		size_t head = at[n % VX_ARRAY_SIZE(at)];
+		size_t k = 4096 + fix_rnd(&r.f) % (m->runs[0].len - 4096);
+		uint8_t bit = (uint8_t)(1u << fix_rnd(&r.f) % 8);
+
+		/* The flip alone. */
+		restore(&r);
+		write_byte(m->path, k, (uint8_t)(m->runs[0].p[k] ^ bit));
+		bool whole = look(&r);
+		noticed += !whole;
+		restore(&r);
+		write_byte(m->path, k, (uint8_t)(m->runs[0].p[k] ^ bit));
+		write_byte(m->path, head, (uint8_t)(m->runs[0].p[head] ^ (head == 20 ? 8 : bit)));
+		if (!whole && look(&r))
+			fail_msg("byte %zu is believed once byte %zu is another", k, head);
+	}
+	print_message("meta.db below its log: %u of %u flips noticed\n", noticed, SAMPLE);
+	assert_true(noticed > 0);
 	rot_release(&r);
 }
 
@@ -670,6 +755,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rot_in_meta_db),
 		cmocka_unit_test(rot_in_meta_db_that_says_it_has_no_sums),
+		cmocka_unit_test(rot_in_all_of_the_first_page),
+		cmocka_unit_test(rot_in_the_first_page_below_its_log),
 		cmocka_unit_test(rot_in_meta_db_below_its_log),
 		cmocka_unit_test(rot_in_meta_db_wal),
 		cmocka_unit_test(rot_in_what_the_log_of_sqlite_has_alone),

@@ -694,6 +694,174 @@ static void real_files_are_shown_too(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+/* --- beside its writer ---------------------------------------------------------------------- */
+struct served {
+	struct wal *w;
+	unsigned n_damage, frames;
+	uint64_t last; /* frame shown last */
+	char file[32];
+	const char *why;
+	unsigned calls, give_back_at; /* at that question the oldest segments have gone */
+	uint64_t mark;
+};
+
+static void served_stat(void *ctx, struct wal_stats *ret)
+{
+	struct served *v = ctx;
+
+	if (++v->calls == v->give_back_at) {
+		assert_int_equal(
+			wal_stage(v->w,
+				&(struct wal_rec){
+					.group = 1, .type = WAL_MARK, .index = v->mark, .term = 1}),
+			0);
+		assert_int_equal(wal_flush(v->w), 0);
+		assert_int_equal(wal_upkeep(v->w), 0);
+	}
+	wal_stat(v->w, ret);
+}
+
+static int served_damage(void *ctx, const struct wal_view_damage *d)
+{
+	struct served *v = ctx;
+
+	assert_false(d->torn);
+	(void)snprintf(v->file, sizeof v->file, "%s", d->file);
+	v->why = d->why;
+	v->n_damage++;
+	return 0;
+}
+
+static int served_frame(void *ctx, const struct wal_view_frame *f)
+{
+	struct served *v = ctx;
+
+	assert_true(f->number > v->last);
+	v->last = f->number;
+	v->frames++;
+	return 0;
+}
+
+static void served_look(struct disk *d, struct served *v)
+{
+	static const struct wal_view_ops ops = {.frame = served_frame, .damage = served_damage};
+
+	v->n_damage = v->frames = v->calls = 0;
+	v->last = 0;
+	assert_int_equal(wal_view_served(d, DIR_NAME, &ops, served_stat, v, NULL), 0);
+}
+
+/* A log of 'segs' segments, open; the entries 1..*ret_last of group 1, one a frame. */
+static struct wal *served_log(struct disk *d, unsigned segs, uint64_t *ret_last)
+{
+	static const char data[1500];
+	struct wal *w = NULL;
+	uint64_t i = 0;
+
+	assert_int_equal(wal_open(d, DIR_NAME, &small, &w, NULL), 0);
+	while (w->n_segs < segs || wal_cur(w)->end < WAL_HDR_BYTES + 3 * WAL_BLOCK) {
+		struct wal_rec r = {.group = 1,
+			.type = WAL_ENTRY,
+			.index = ++i,
+			.term = 1,
+			.data = data,
+			.len = sizeof data};
+		assert_int_equal(wal_stage(w, &r), 0);
+		assert_int_equal(wal_flush(w), 0);
+	}
+	*ret_last = i;
+	return w;
+}
+
+/* What lies behind the last flush is nothing, be it what is being written, or whole frames that nobody was told of; any
+ * flip of a frame before it is found, also in the segment that is being written. */
+static void a_log_that_is_written_is_viewed_up_to_its_flush(void **state)
+{
+	struct disk *d = fakedisk_new();
+	struct served v = {.w = NULL};
+	uint64_t last;
+
+	(void)state;
+	struct wal *w = v.w = served_log(d, SEGS, &last);
+	served_look(d, &v);
+	assert_int_equal(v.n_damage, 0);
+	assert_int_equal(v.frames, last);
+	struct log l = {.d = d};
+	size_t size;
+	for (uint32_t seq = 1; seq <= SEGS; seq++) {
+		uint8_t *p = segment_of(&l, seq, &size);
+		uint64_t end = w->segs[seq - 1].end;
+		char name[32];
+
+		(void)snprintf(name, sizeof name, "%010u.wal", seq);
+		for (uint64_t at = 8; at < end; at += WAL_BLOCK / 4) {
+			uint64_t in = at < WAL_HDR_BYTES ? at : at % WAL_BLOCK;
+			/* Rows of groups that are not there; padding. */
+			if (in >= (at < WAL_HDR_BYTES ? WAL_HDR_FIXED
+						      : WAL_FRAME_HDR + WAL_REC_HDR + 1500))
+				continue;
+			p[at] ^= 1;
+			served_look(d, &v);
+			assert_true(v.n_damage > 0);
+			assert_string_equal(v.file, name);
+			p[at] ^= 1;
+		}
+		if (end < size) {
+			/* As another frame, and half of one. */
+			memcpy(p + end, p + end - WAL_BLOCK, VX_MIN(size - end, WAL_BLOCK / 2));
+			served_look(d, &v);
+			assert_int_equal(v.n_damage, 0);
+			assert_int_equal(v.frames, last);
+		}
+	}
+	wal_close(w);
+	fakedisk_free(d);
+}
+
+/* Segments that are given back while they are looked at, at any moment of it, are not missed. */
+static void a_segment_that_is_given_back_is_not_missed(void **state)
+{
+	bool hit = true;
+
+	(void)state;
+	for (unsigned at = 1; hit; at++) {
+		struct disk *d = fakedisk_new();
+		struct served v = {.give_back_at = at};
+
+		v.w = served_log(d, 2 * SEGS, &v.mark);
+		served_look(d, &v);
+		if (v.n_damage)
+			fail_msg("question %u: %s: %s", at, v.file, v.why);
+		hit = v.calls >= at;
+		assert_true(!hit || v.w->n_segs < 2 * SEGS);
+		assert_true(at < 100);
+		wal_close(v.w);
+		fakedisk_free(d);
+	}
+}
+
+/* One that is gone although nobody gave it back. */
+static void a_segment_that_was_taken_away_is_missed(void **state)
+{
+	(void)state;
+	for (uint32_t seq = 1; seq <= SEGS; seq++) {
+		struct disk *d = fakedisk_new();
+		struct served v = {.w = NULL};
+		char path[64];
+		uint64_t last;
+
+		v.w = served_log(d, SEGS, &last);
+		(void)snprintf(path, sizeof path, DIR_NAME "/%010u.wal", seq);
+		assert_int_equal(d->ops->unlink(d, path), 0);
+		served_look(d, &v);
+		assert_int_equal(v.n_damage, 1);
+		assert_string_equal(v.file, path + strlen(DIR_NAME "/"));
+		assert_string_equal(v.why, "is missing");
+		wal_close(v.w);
+		fakedisk_free(d);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -706,6 +874,9 @@ int main(void)
 		cmocka_unit_test(each_place_is_told),
 		cmocka_unit_test(a_read_that_fails_is_damage_or_an_error),
 		cmocka_unit_test(real_files_are_shown_too),
+		cmocka_unit_test(a_log_that_is_written_is_viewed_up_to_its_flush),
+		cmocka_unit_test(a_segment_that_is_given_back_is_not_missed),
+		cmocka_unit_test(a_segment_that_was_taken_away_is_missed),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
