@@ -12,7 +12,7 @@
 
 #include "raft/repl_core_i.h"
 
-/* What was lost may have been longer than what is left: no log of a group is as long as this. */
+/* What was lost may have gone beyond what is left: no log of a group is as long as this, or has as many terms. */
 #define LEAP UINT64_C(1000000)
 
 static int stage(struct wal *w, uint32_t group, uint64_t node_id, uint64_t index, uint64_t term)
@@ -52,7 +52,7 @@ int repl_accept_loss(
 	const struct repl_opts *opts, uint32_t group, uint64_t applied, struct vx_err *err)
 {
 	struct wal *w = NULL;
-	uint64_t term, index;
+	uint64_t term = 0, index = 0;
 	int rc = wal_open(opts->disk, opts->wal_dir, &opts->wal, &w, err);
 
 	if (rc)
@@ -61,12 +61,12 @@ int repl_accept_loss(
 	if (rc)
 		vx_err_set(err, rc, "group %u is not stopped: it has lost nothing", group);
 	index = VX_MAX(index, applied);
-	if (rc == 0 && (index >= INT64_MAX - LEAP || term >= INT64_MAX))
+	if (rc == 0 && (index >= INT64_MAX - LEAP || term >= INT64_MAX - LEAP))
 		rc = vx_err_set(err, -EUCLEAN,
 			"group %u: an index of %" PRIu64 " or a term of %" PRIu64 " cannot be",
 			group, index, term);
 	if (rc == 0)
-		rc = stage(w, group, opts->node_id, index + LEAP, term + 1);
+		rc = stage(w, group, opts->node_id, index + LEAP, term + LEAP);
 	if (rc == 0)
 		rc = wal_flush(w);
 	if (rc == 0)

@@ -8,7 +8,7 @@
  *	         replaced by what was lost, so it is not used: 'upto';
  *	unmarked its mark, until a later one, or a table.
  *
- * A mark settles what lies below it, because the store has it; RESET and DROP settle everything.  A group that is
+ * A mark settles what lies below it, because the store has it; RESET settles everything but term and vote, DROP all.  A group that is
  * still in doubt at the end of the log, or lacks entries, or the manifest of its mark, is stopped: it does not take
  * part, nothing of it is written, and the records that later opens find of it are only looked at for the highest term and
  * index, which whoever accepts the loss must go beyond (wal_lift).  A payload that is damaged below a whole header is in doubt itself.
@@ -23,8 +23,27 @@
 
 static void doubt(struct wal_group *g, struct wal_place place)
 {
-	if (!g->doubt.place.why)
-		g->doubt.place = place;
+	if (g->doubt.place.why)
+		return;
+	g->doubt.place = place;
+	g->doubt.keep = g->n ? g->pos[g->head].seg : place.seq;
+}
+
+static bool in_doubt(const struct wal_group *g)
+{
+	const struct wal_doubt *d = &g->doubt;
+
+	return d->stuck || d->hard || d->adrift || d->unmarked || d->upto > g->mark_index ||
+	       g->base > g->mark_index || g->manifest_seq;
+}
+
+/* Whoever accepts a loss goes beyond what was seen, whether it was believed or not. */
+static void see(struct wal_doubt *d, uint64_t term, uint64_t index)
+{
+	if (term <= INT64_MAX)
+		d->high_term = VX_MAX(d->high_term, term);
+	if (index <= INT64_MAX)
+		d->high_index = VX_MAX(d->high_index, index);
 }
 
 static void set_adrift(struct wal_group *g, struct wal_place place)
@@ -49,20 +68,32 @@ void wal_doubt_lost(
 		l->first = place;
 	for (size_t i = 0; i < w->n_groups; i++) {
 		struct wal_group *g = w->groups[i];
-		if (!g->exists || !wal_gset_may_hold(set, g->id))
+		if (!wal_gset_may_hold(set, g->id))
+			continue;
+		g->doubt.dropped = false;
+		if (!g->exists)
 			continue;
 		wal_gset_add(&known, g->id);
 		if (!g->stopped)
 			set_adrift(g, place);
 	}
-	/* Whoever may have begun there and is not known. */
+	/* Somebody must have begun there where nobody who is known has the bit; and somebody who shares
+	 * the bit of one who is known may have. */
 	for (unsigned i = 0; i < WAL_GSET_BYTES; i++)
 		rest.bits[i] = set->bits[i] & (uint8_t)~known.bits[i];
-	if (wal_gset_is_any(&rest) && !wal_gset_is_any(set))
-		return;
-	/* Twice is rare: then it may be any. */
-	l->born = l->births.why ? wal_any_group : rest;
-	l->births = place;
+	l->strange |= wal_gset_is_any(set) || !wal_gset_is_any(&rest);
+	if (l->births.why) {
+		wal_gset_join(&l->born, set);
+	} else {
+		l->born = *set;
+		l->births = place;
+	}
+}
+
+bool wal_doubt_born(const struct wal_losses *l, const struct wal_group *g)
+{
+	return l->births.why && !g->exists && !g->doubt.dropped &&
+	       wal_gset_may_hold(&l->born, g->id);
 }
 
 /* The first entry behind a loss is where the group's log goes on; what was known of it is cut or left behind. */
@@ -93,41 +124,68 @@ static void take_note(struct wal_group *g, uint64_t term, uint64_t index, uint64
 	g->base = VX_MAX(g->base, g->mark_index);
 }
 
+static bool is_beginning(const struct wal_rhdr *h)
+{
+	return h->type == WAL_RESET || h->type == WAL_DROP;
+}
+
 /* True if the record is taken as the group's new beginning. */
-static bool look_at(struct wal_group *g, const struct wal_rhdr *h)
+static bool look_at(struct wal_group *g, const struct wal_rhdr *h, struct wal_place place)
 {
 	bool mark = h->type == WAL_MARK || h->type == WAL_RESET;
 
-	if ((h->type == WAL_RESET || h->type == WAL_DROP) && !g->stop_file && !g->doubt.stuck) {
+	if (is_beginning(h) && !g->stop_file) {
 		free(g->stopped);
 		g->stopped = NULL;
+		doubt(g, place);
+		g->doubt.hard = true;
 		return true;
 	}
 	take_note(g, h->term, h->type == WAL_ENTRY ? h->index : 0, mark ? h->index : 0);
 	return false;
 }
 
+/* The record was applied: what it says again. */
+static void settle(struct wal_group *g, uint8_t type)
+{
+	struct wal_doubt *d = &g->doubt;
+
+	if (type == WAL_HARDSTATE)
+		d->hard = false;
+	if (type == WAL_MARK)
+		d->unmarked = false;
+	if (type == WAL_RESET) {
+		d->hard |= d->stuck;
+		d->stuck = d->adrift = d->unmarked = false;
+		d->upto = 0;
+	}
+	if (type == WAL_DROP)
+		d->dropped = true;
+	else if (!in_doubt(g))
+		d->place.why = NULL;
+}
+
 int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *h,
 	struct wal_pos at, bool payload_ok)
 {
-	struct wal_place place = {at.seg, at.off, "record does not follow"};
+	struct wal_place place = {at.seg, at.off, "its term and vote are not known"};
 	struct wal_group *g = wal_group_get(w, h->group);
 
 	if (!g)
 		return -ENOMEM;
-	if (g->stopped && !look_at(g, h))
+	if (g->stopped && !look_at(g, h, place))
 		return 0;
-	if (g->doubt.stuck) {
-		take_note(g, h->term, h->type == WAL_ENTRY ? h->index : 0, 0);
+	see(&g->doubt, h->term, h->type == WAL_TRUNCATE ? 0 : h->index);
+	if (g->doubt.stuck && !is_beginning(h))
 		return 0;
-	}
-	if (!g->exists && l->births.why && wal_gset_may_hold(&l->born, h->group))
+	if (wal_doubt_born(l, g))
 		set_adrift(g, l->births);
 	if (h->type == WAL_ENTRY && g->doubt.adrift)
 		regain(g, h->index);
 	int rc = wal_group_apply(w, h, at);
 	if (rc == -EUCLEAN) {
 		g->exists = true;
+		place.why = "record does not follow";
 		stick(g, place);
 		if (!l->first.why)
 			l->first = place;
@@ -135,12 +193,7 @@ int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *
 	}
 	if (rc)
 		return rc;
-	if (h->type == WAL_HARDSTATE)
-		g->doubt.hard = false;
-	if (h->type == WAL_MARK)
-		g->doubt.unmarked = false;
-	if (h->type == WAL_RESET)
-		g->doubt = (struct wal_doubt){.in_table = g->doubt.in_table};
+	settle(g, h->type);
 	if (payload_ok)
 		return 0;
 	place.why = "a flushed record is damaged";
@@ -163,7 +216,7 @@ static void adopt(struct wal_group *g, const struct wal_row *r)
 	g->term = r->term;
 	g->vote = r->vote;
 	g->doubt.hard = g->doubt.unmarked = false;
-	if (r->mark_index != g->mark_index) {
+	if (r->mark_index != g->mark_index || r->mark_term != g->mark_term) {
 		g->manifest = (struct wal_pos){0, 0};
 		g->manifest_seq = r->manifest_seq;
 	}
@@ -206,6 +259,7 @@ static int one_row(struct wal_group *g, const struct wal_losses *l, const struct
 				g, "it was stopped before; the file that said why is gone", false);
 		return 0;
 	}
+	see(&g->doubt, r->term, r->last);
 	if (twice || r->last < r->mark_index || r->last == UINT64_MAX) {
 		g->exists = true;
 		stick(g, place);
@@ -219,8 +273,7 @@ static int one_row(struct wal_group *g, const struct wal_losses *l, const struct
 		return 0;
 	}
 	place.why = "group table does not follow";
-	bool born = !g->exists && l->births.why && wal_gset_may_hold(&l->born, g->id);
-	if (born)
+	if (wal_doubt_born(l, g))
 		set_adrift(g, l->births);
 	if (g->doubt.stuck)
 		return 0;
@@ -231,6 +284,8 @@ static int one_row(struct wal_group *g, const struct wal_losses *l, const struct
 		g->exists = true;
 		stick(g, place);
 	}
+	if (!in_doubt(g))
+		g->doubt.place.why = NULL;
 	return 0;
 }
 
@@ -264,6 +319,7 @@ int wal_doubt_table(struct wal *w, struct wal_losses *l, const uint8_t *hdr,
 			l->first = place;
 	}
 	l->births.why = NULL; /* it names all that there were */
+	l->strange = false;
 	return 0;
 }
 
@@ -273,8 +329,7 @@ bool wal_doubt_why(const struct wal_group *g, char ret[WAL_WHY_MAX])
 	const struct wal_doubt *d = &g->doubt;
 	bool missing = g->base > g->mark_index;
 
-	if (!d->stuck && !d->hard && !d->adrift && !d->unmarked && d->upto <= g->mark_index &&
-		!missing && !g->manifest_seq)
+	if (!in_doubt(g))
 		return false;
 	if (d->place.why)
 		snprintf(ret, WAL_WHY_MAX, "%010u.wal: offset %" PRIu64 ": %s", d->place.seq,
@@ -299,7 +354,9 @@ int wal_doubt_stop(struct wal_group *g, const char *why, bool stop_file)
 	g->stop_file = stop_file;
 	g->exists = true;
 	g->vote = 0;
+	g->term = VX_MAX(g->term, g->doubt.high_term);
 	g->base = VX_MAX(wal_group_last(g), g->mark_index);
+	g->base = VX_MAX(g->base, g->doubt.high_index);
 	g->head = g->n = 0;
 	g->manifest = (struct wal_pos){0, 0};
 	g->manifest_seq = 0;

@@ -43,6 +43,14 @@ void wal_gset_add(struct wal_gset *s, uint32_t group)
 
 const struct wal_gset wal_any_group;
 
+void wal_gset_join(struct wal_gset *s, const struct wal_gset *more)
+{
+	bool any = wal_gset_is_any(s) || wal_gset_is_any(more);
+
+	for (unsigned i = 0; i < WAL_GSET_BYTES; i++)
+		s->bits[i] = any ? 0 : s->bits[i] | more->bits[i];
+}
+
 bool wal_gset_is_any(const struct wal_gset *s)
 {
 	return memcmp(s, &wal_any_group, sizeof *s) == 0;

@@ -76,8 +76,11 @@ struct wal_doubt {
 	bool unmarked;          /* its mark */
 	bool stuck;             /* nothing that follows is of use */
 	uint64_t upto;          /* its entries up to this index, those above the mark */
-	struct wal_place place; /* the first that concerns it */
+	struct wal_place place; /* the first that concerns it and that nothing has settled */
+	uint32_t keep;          /* with a place: the oldest segment with entries that it had then */
+	bool dropped;           /* after all that may have been its beginning */
 	uint32_t in_table;      /* the last segment whose table has it */
+	uint64_t high_term, high_index; /* the highest that were seen of it, believed or not */
 };
 
 /* One group.  Entries first_gap..: 'pos' covers base + 1 .. base + n; outside of
@@ -122,8 +125,9 @@ struct wal_frame {
 /* Recovery: what was lost so far, for groups that come to exist behind it. */
 struct wal_losses {
 	struct wal_place first;  /* of all */
-	struct wal_place births; /* the last one that may have been the beginning of a group */
+	struct wal_place births; /* the first one that may have been the beginning of a group */
 	struct wal_gset born;    /* which; may_hold */
+	bool strange;            /* and no group that is known explains all of them */
 };
 
 struct wal {
@@ -188,11 +192,12 @@ struct wal_row {
 	bool stopped;
 };
 void wal_gset_add(struct wal_gset *s, uint32_t group);
+void wal_gset_join(struct wal_gset *s, const struct wal_gset *more);
 bool wal_gset_is_any(const struct wal_gset *s);
 bool wal_gset_may_hold(const struct wal_gset *s, uint32_t group);
 void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret);
 /* kind: "wal" (a segment), "seg" (a ready spare), "tmp" (one being made), "damaged" (a copy of a segment).  wal_open has
- * made sure that it fits. */
+ * made sure that it fits, with four bytes more. */
 void wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n);
 
 /* --- wal_group.c -------------------------------------------------------------- */
@@ -221,6 +226,8 @@ int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *
 VX_MUST_CHECK
 int wal_doubt_table(struct wal *w, struct wal_losses *l, const uint8_t *hdr,
 	const struct wal_shdr *h, bool first);
+/* Not one of the groups that exist, but it may have begun in what is lost. */
+bool wal_doubt_born(const struct wal_losses *l, const struct wal_group *g);
 /* At the end: what is left unknown of an existing group, as text; false: nothing. */
 bool wal_doubt_why(const struct wal_group *g, char ret[WAL_WHY_MAX]);
 /* From now on the group is stopped.  -ENOMEM. */

@@ -218,25 +218,27 @@ static int header_check(
 	return 0;
 }
 
-/* The header of the segment behind the one being read.  false: it cannot be read. */
-static bool next_header(struct scan *s, size_t i, struct wal_shdr *ret)
+/* The header of the segment behind the one being read.  *ret_ok false: there is none to be read. */
+static int next_header(struct scan *s, size_t i, struct wal_shdr *ret, bool *ret_ok)
 {
 	struct disk *d = s->w->disk;
 	char path[WAL_PATH_MAX];
 	const char *why;
-	bool ok = false;
 
+	*ret_ok = false;
 	if (i + 1 == s->n_seqs || s->seqs[i + 1] != s->seqs[i] + 1)
-		return false;
+		return 0;
+	uint8_t *p = malloc(WAL_HDR_BYTES);
+	if (!p)
+		return vx_err_set(s->err, -ENOMEM, "out of memory");
 	wal_path(s->w, path, "wal", s->seqs[i + 1]);
 	int fd = d->ops->open(d, path, O_RDONLY, 0);
-	uint8_t *p = fd < 0 ? NULL : malloc(WAL_HDR_BYTES);
-	if (p && disk_pread(d, fd, p, WAL_HDR_BYTES, 0) == 0)
-		ok = wal_shdr_get(p, ret, &why) == 0 && ret->seq == s->seqs[i + 1];
+	if (fd >= 0 && disk_pread(d, fd, p, WAL_HDR_BYTES, 0) == 0)
+		*ret_ok = wal_shdr_get(p, ret, &why) == 0 && ret->seq == s->seqs[i + 1];
 	free(p);
 	if (fd >= 0)
 		(void)d->ops->close(d, fd);
-	return ok;
+	return 0;
 }
 
 /* Where the next frame behind 'off' begins whose number is higher; 'limit': nowhere. */
@@ -270,13 +272,13 @@ static bool skip(struct scan *s, const struct wal_seg *seg, uint64_t *off, uint6
 	uint64_t end = next ? VX_MIN(next->prev_end, limit) : limit, at;
 	bool own = v == FRAME_BAD && bad->number == s->last_number + 1 &&
 		   bad->len >= WAL_FRAME_HDR && bad->len <= end - *off;
-	struct wal_fhdr f;
+	struct wal_fhdr f = {.number = 0};
 
 	/* Only the very next frame, in its very place, can have been torn. */
 	if (next && (s->last_number >= next->prev_last || *off >= next->prev_end))
 		return false;
-	at = *off;
-	if (at < end && wal_fhdr_get(s->img + at, seed, &f) && f.number > s->last_number + 1) {
+	at = next_frame(s, *off, VX_MIN(*off + WAL_BLOCK, end), seed, &f);
+	if (at == *off && at < end && f.number > s->last_number + 1) {
 		lost(s, seg, at, f.number - 1, &f.before, why);
 		return true;
 	}
@@ -357,6 +359,7 @@ static int scan_segment(struct scan *s, size_t i)
 	bool last = i + 1 == s->n_seqs;
 	const char *why = "shorter than its header";
 	struct wal_shdr h, next;
+	bool has_next;
 
 	wal_path(s->w, path, "wal", seq);
 	int rc = read_image(s, path);
@@ -381,7 +384,8 @@ static int scan_segment(struct scan *s, size_t i)
 	if (!seg)
 		return vx_err_set(s->err, -ENOMEM, "out of memory");
 	*seg = (struct wal_seg){.seq = seq, .nonce = h.nonce, .size = h.segment_size};
-	return scan_frames(s, seg, &h, next_header(s, i, &next) ? &next : NULL, last);
+	rc = next_header(s, i, &next, &has_next);
+	return rc ? rc : scan_frames(s, seg, &h, has_next ? &next : NULL, last);
 }
 
 /* --- the verdict ------------------------------------------------------------------- */
@@ -391,24 +395,25 @@ static bool may_stop(const struct wal *w, uint32_t group)
 }
 
 /* A group that may have begun in what is lost is known by nobody: those that the caller will ask for are stopped, and
- * without another one there is nothing to go on with. */
-static int births_stop(struct scan *s, bool *ret_refuse)
+ * where somebody did begin there, without another one there is nothing to go on with. */
+static int births_stop(struct scan *s, bool *ret_nobody)
 {
 	struct wal *w = s->w;
 
-	*ret_refuse = true;
+	*ret_nobody = s->losses.strange;
 	for (size_t i = 0; i < w->n_groups && w->n_stop; i++)
-		*ret_refuse &= !w->groups[i]->exists || may_stop(w, w->groups[i]->id);
+		*ret_nobody &= !w->groups[i]->exists || may_stop(w, w->groups[i]->id);
 	for (uint32_t i = 0; i < w->n_stop; i++) {
 		uint32_t id = w->stop_first + i;
 		struct wal_group *g = wal_group_get(w, id);
 		if (!g)
 			return -ENOMEM;
-		if (g->exists || !wal_gset_may_hold(&s->losses.born, id))
+		if (!wal_doubt_born(&s->losses, g))
 			continue;
 		g->exists = true;
 		g->doubt.stuck = true;
 		g->doubt.place = s->losses.births;
+		g->doubt.keep = s->losses.births.seq;
 	}
 	return 0;
 }
@@ -420,8 +425,8 @@ static int judge(struct scan *s)
 	char why[WAL_WHY_MAX], text[WAL_WHY_MAX] = "", list[300] = "";
 	size_t len = 0;
 	unsigned n = 0, n_bad = 0, n_stopped = 0;
-	bool refuse = false;
-	int rc = s->losses.births.why ? births_stop(s, &refuse) : 0;
+	bool refuse = false, nobody = false;
+	int rc = s->losses.births.why ? births_stop(s, &nobody) : 0;
 
 	for (size_t i = 0; i < w->n_groups && rc == 0; i++) {
 		struct wal_group *g = w->groups[i];
@@ -431,7 +436,10 @@ static int judge(struct scan *s)
 			return vx_err_set(s->err, -EUCLEAN, "more than %u groups; suspect: %u",
 				WAL_GROUPS_MAX, g->id);
 		n_stopped += g->stopped != NULL;
-		if (g->stopped || !wal_doubt_why(g, why))
+		/* A verdict of a caller that could do without it does not bind this one. */
+		if (g->stopped && !may_stop(w, g->id))
+			snprintf(why, sizeof why, "group %u is stopped: %.200s", g->id, g->stopped);
+		else if (g->stopped || !wal_doubt_why(g, why))
 			continue;
 		if (!n_bad++)
 			memcpy(text, why, sizeof text);
@@ -442,7 +450,7 @@ static int judge(struct scan *s)
 	}
 	if (rc)
 		return vx_err_set(s->err, rc, "out of memory");
-	if (refuse && n_bad == 0)
+	if (nobody)
 		return refused(s, s->losses.births);
 	if (refuse)
 		return vx_err_set(s->err, -EUCLEAN, "%s; suspect: %s", text, list);
@@ -469,9 +477,9 @@ static int stop_groups(struct scan *s)
 			log_error("wal", "group %u stays stopped: %s", g->id, g->stopped);
 		if (!g->exists || (g->stopped ? g->stop_file : !wal_doubt_why(g, why)))
 			continue;
-		from = VX_MIN(from, g->n                 ? g->pos[g->head].seg
-				    : g->doubt.place.why ? g->doubt.place.seq
-							 : w->segs[0].seq);
+		from = VX_MIN(from, g->doubt.place.why ? g->doubt.keep
+				    : g->n             ? g->pos[g->head].seg
+						       : w->segs[0].seq);
 		if (!g->stopped)
 			rc = wal_doubt_stop(g, why, false);
 		if (rc == 0)
@@ -638,7 +646,7 @@ static int wal_new(struct disk *disk, const char *dir, const struct wal_opts *o,
 		o->spare_segments > WAL_SPARES_MAX / 2)
 		return -EINVAL;
 	/* Room for the longest name in it, see wal_path. */
-	if (strlen(dir) + sizeof "/stopped-4294967295.tmp" > WAL_PATH_MAX)
+	if (strlen(dir) + sizeof "/4294967295.damaged-99.tmp" > WAL_PATH_MAX)
 		return -ENAMETOOLONG;
 	struct wal *w = calloc(1, sizeof *w);
 	if (!w)

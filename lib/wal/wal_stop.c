@@ -6,7 +6,7 @@
  * the log looks later, its group stays stopped until wal_forget() takes the file away.  Should it be lost, the tables
  * of later segments say so too.
  *
- * Copies are left to the operator, who removes them when they are of no more use.
+ * A segment that differs from the copy that there is of it gets another one, NNNNNNNNNN.damaged-2 and so on.  Copies are left to the operator, who removes them when they are of no more use.
  */
 #include "wal/wal_i.h"
 
@@ -18,6 +18,7 @@
 
 #define NAME_MAX_BYTES 32
 #define PIECE          (256u << 10)
+#define COPIES_MAX     99u /* of one segment */
 
 static void stop_name(char ret[NAME_MAX_BYTES], uint32_t group)
 {
@@ -72,13 +73,65 @@ int wal_stop_read(struct wal *w, const char *name)
 	return wal_doubt_stop(g, why, true);
 }
 
-/* What cannot be read is zeros in the copy. */
+/* What cannot be read is zeros. */
+static void read_piece(struct wal *w, int fd, uint8_t *piece, size_t n, uint64_t off)
+{
+	if (disk_pread(w->disk, fd, piece, n, off) == 0)
+		return;
+	for (size_t at = 0; at < n; at += WAL_BLOCK) {
+		size_t k = VX_MIN((size_t)WAL_BLOCK, n - at);
+		if (disk_pread(w->disk, fd, piece + at, k, off + at) != 0)
+			memset(piece + at, 0, k);
+	}
+}
+
+/* Does the file 'path' hold what segment 'in' does?  'piece' has room for two. */
+static int compare(
+	struct wal *w, int in, uint64_t size, const char *path, uint8_t *piece, bool *ret_same)
+{
+	const struct disk_ops *ops = w->disk->ops;
+	uint64_t have = 0;
+	int fd = ops->open(w->disk, path, O_RDONLY, 0);
+
+	if (fd < 0)
+		return fd;
+	int rc = ops->size(w->disk, fd, &have);
+	*ret_same = rc == 0 && have == size;
+	for (uint64_t off = 0; off < size && *ret_same; off += PIECE) {
+		size_t n = (size_t)VX_MIN(size - off, (uint64_t)PIECE);
+		read_piece(w, in, piece, n, off);
+		read_piece(w, fd, piece + PIECE, n, off);
+		*ret_same = memcmp(piece, piece + PIECE, n) == 0;
+	}
+	(void)ops->close(w->disk, fd);
+	return rc;
+}
+
+/* The name of the copy.  One that is there is never written over: it may have what is gone from the segment by now.
+ * *ret_same: it is there, and the same. */
+static int copy_name(struct wal *w, int in, uint64_t size, uint32_t seq, uint8_t *piece,
+	char ret[WAL_PATH_MAX], bool *ret_same)
+{
+	wal_path(w, ret, "damaged", seq);
+	size_t len = strlen(ret);
+
+	*ret_same = false;
+	for (unsigned i = 2; i <= COPIES_MAX + 1; i++) {
+		int rc = compare(w, in, size, ret, piece, ret_same);
+		if (rc || *ret_same)
+			return rc == -ENOENT ? 0 : rc;
+		snprintf(ret + len, WAL_PATH_MAX - len, "-%u", i);
+	}
+	return -EEXIST;
+}
+
 static int copy(struct wal *w, uint32_t seq, uint8_t *piece)
 {
 	const struct disk_ops *ops = w->disk->ops;
 	char from[WAL_PATH_MAX], tmp[WAL_PATH_MAX + 8], to[WAL_PATH_MAX];
 	uint64_t size = 0;
 	int out = -1, rc;
+	bool same = false;
 
 	wal_path(w, from, "wal", seq);
 	wal_path(w, to, "damaged", seq);
@@ -87,27 +140,23 @@ static int copy(struct wal *w, uint32_t seq, uint8_t *piece)
 	if (in < 0)
 		return in == -ENOENT ? 0 : in;
 	rc = ops->size(w->disk, in, &size);
-	if (rc == 0) {
+	if (rc == 0)
+		rc = copy_name(w, in, size, seq, piece, to, &same);
+	if (rc == 0 && !same) {
 		out = ops->open(w->disk, tmp, O_WRONLY | O_CREAT | O_TRUNC, 0640);
 		rc = out < 0 ? out : 0;
 	}
-	for (uint64_t off = 0; off < size && rc == 0; off += PIECE) {
+	for (uint64_t off = 0; off < size && rc == 0 && !same; off += PIECE) {
 		size_t n = (size_t)VX_MIN(size - off, (uint64_t)PIECE);
-		if (disk_pread(w->disk, in, piece, n, off) != 0) {
-			for (size_t at = 0; at < n; at += WAL_BLOCK) {
-				size_t k = VX_MIN((size_t)WAL_BLOCK, n - at);
-				if (disk_pread(w->disk, in, piece + at, k, off + at) != 0)
-					memset(piece + at, 0, k);
-			}
-		}
+		read_piece(w, in, piece, n, off);
 		rc = disk_pwrite(w->disk, out, piece, n, off);
 	}
-	if (rc == 0)
+	if (rc == 0 && !same)
 		rc = ops->fdatasync(w->disk, out);
 	if (out >= 0)
 		(void)ops->close(w->disk, out);
 	(void)ops->close(w->disk, in);
-	if (rc == 0)
+	if (rc == 0 && !same)
 		rc = ops->rename(w->disk, tmp, to);
 	if (rc && out >= 0)
 		(void)ops->unlink(w->disk, tmp);
@@ -117,7 +166,7 @@ static int copy(struct wal *w, uint32_t seq, uint8_t *piece)
 int wal_stop_write(struct wal *w, uint32_t from, uint32_t to, struct vx_err *err)
 {
 	char text[WAL_WHY_MAX + 128], name[NAME_MAX_BYTES];
-	uint8_t *piece = malloc(PIECE);
+	uint8_t *piece = malloc(2 * PIECE);
 	int rc = piece ? 0 : -ENOMEM;
 
 	for (uint32_t seq = from; seq <= to && rc == 0; seq++)

@@ -2,7 +2,10 @@
 #include "pump.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <unistd.h>
+
+#include "wal/wal_i.h"
 
 void *pump_must(void *p)
 {
@@ -259,4 +262,83 @@ struct count pump_counted(struct count *c)
 	struct count copy = *c;
 	vx_unlock(&c->h->lock);
 	return copy;
+}
+
+/* --- disks ------------------------------------------------------------------------------ */
+
+static ssize_t small_pwrite(struct disk *d, int fd, const void *p, size_t n, uint64_t off)
+{
+	struct small_disk *s = (struct small_disk *)d;
+	uint64_t size = 0;
+	if (atomic_load(&s->full) && d->ops->size(d, fd, &size) == 0 && off + n > size)
+		return -ENOSPC;
+	return disk_real()->ops->pwrite(disk_real(), fd, p, n, off);
+}
+
+static int small_allocate(struct disk *d, int fd, uint64_t off, uint64_t len)
+{
+	struct small_disk *s = (struct small_disk *)d;
+	if (atomic_load(&s->full))
+		return -ENOSPC;
+	return disk_real()->ops->allocate(disk_real(), fd, off, len);
+}
+
+static int small_open(struct disk *d, const char *path, int oflags, mode_t mode)
+{
+	struct small_disk *s = (struct small_disk *)d;
+	if (atomic_load(&s->full) && (oflags & O_CREAT))
+		return -ENOSPC;
+	return disk_real()->ops->open(disk_real(), path, oflags, mode);
+}
+
+void small_disk_init(struct small_disk *s)
+{
+	*s = (struct small_disk){.ops = *disk_real()->ops};
+	s->d.ops = &s->ops;
+	s->ops.pwrite = small_pwrite;
+	s->ops.allocate = small_allocate;
+	s->ops.open = small_open;
+}
+
+/* As the groups are: an entry more of one, and then a vote of another, which it has given already. */
+static uint64_t stage_more(struct wal *w, uint32_t group, uint32_t other)
+{
+	struct wal_group_state st;
+	uint64_t at;
+	assert_int_equal(wal_group_load(w, group, &st, NULL), 0);
+	uint64_t last = st.n_entries ? st.entries[st.n_entries - 1].index : st.mark_index;
+	struct wal_rec entry = {.group = group,
+		.type = WAL_ENTRY,
+		.etype = 1,
+		.index = last + 1,
+		.term = st.term,
+		.data = "12345678",
+		.len = 8};
+	assert_int_equal(wal_stage(w, &entry), 0);
+	assert_int_equal(wal_flush(w), 0);
+	at = wal_cur(w)->end - WAL_BLOCK;
+	wal_group_state_release(&st);
+	assert_int_equal(wal_group_load(w, other, &st, NULL), 0);
+	struct wal_rec vote = {
+		.group = other, .type = WAL_HARDSTATE, .term = st.term, .vote = st.vote};
+	wal_group_state_release(&st);
+	assert_int_equal(wal_stage(w, &vote), 0);
+	assert_int_equal(wal_flush(w), 0);
+	return at;
+}
+
+void pump_lose(const struct repl_opts *o, uint32_t group)
+{
+	static const uint8_t zeros[WAL_BLOCK];
+	char path[WAL_PATH_MAX];
+	struct wal *w;
+	assert_int_equal(wal_open(o->disk, o->wal_dir, &o->wal, &w, NULL), 0);
+	uint64_t at = stage_more(w, group, group == FIRST ? FIRST + 1 : FIRST);
+	wal_path(w, path, "wal", wal_cur(w)->seq);
+	wal_close(w);
+	int fd = o->disk->ops->open(o->disk, path, O_RDWR, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(disk_pwrite(o->disk, fd, zeros, sizeof zeros, at), 0);
+	assert_int_equal(o->disk->ops->fdatasync(o->disk, fd), 0);
+	assert_int_equal(o->disk->ops->close(o->disk, fd), 0);
 }

@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,13 @@ struct writer {
 	unsigned number, groups;
 };
 
+/* The real disk, except that no file grows while 'full'. */
+struct small_disk {
+	struct disk d; /* first */
+	struct disk_ops ops;
+	atomic_bool full;
+};
+
 extern const struct repl_host_ops pump_host_ops;
 
 /* Ends the test where there is no memory. */
@@ -79,5 +87,8 @@ void pump_propose(struct repl *r, struct count *c, uint32_t group, uint64_t valu
 /* Returns once 'n' proposals have ended. */
 void pump_await(struct count *c, unsigned n);
 struct count pump_counted(struct count *c);
+void small_disk_init(struct small_disk *s);
+/* Damages the log, which nobody has open: an entry of 'group', the last one, is lost, and nothing else. */
+void pump_lose(const struct repl_opts *o, uint32_t group);
 
 #endif

@@ -13,7 +13,9 @@
 
 #include "../wal/fakedisk.h"
 #include "../wal/oom.h"
+#include "base/log.h"
 #include "nodes.h"
+#include "pump.h"
 
 /* --- libraft's heap --------------------------------------------------------------------- */
 
@@ -456,14 +458,15 @@ static int pump_restore(
 	return -EIO;
 }
 
+static const struct repl_host_ops pump_ops = {.apply = pump_apply,
+	.watermark = pump_watermark,
+	.mark = pump_mark,
+	.restore = pump_restore};
+
 /* Opening two new groups: done, or -ENOMEM and nothing is lost (ASan counts); then with memory it is done. */
 static void repl_open_without_memory_fails(void **state)
 {
 	(void)state;
-	static const struct repl_host_ops ops = {.apply = pump_apply,
-		.watermark = pump_watermark,
-		.mark = pump_mark,
-		.restore = pump_restore};
 	struct vx_err err = VX_ERR_INIT;
 	uint64_t at = 1;
 	for (bool fired = true; fired; at++) {
@@ -481,16 +484,88 @@ static void repl_open_without_memory_fails(void **state)
 		};
 		struct repl *r = NULL;
 		oom_arm(at);
-		int rc = repl_open(&o, &ops, NULL, &r, &err);
+		int rc = repl_open(&o, &pump_ops, NULL, &r, &err);
 		fired = oom_fired();
 		oom_arm(0);
 		assert_true(rc == 0 || (fired && rc == -ENOMEM));
 		repl_stop(rc == 0 ? r : NULL);
-		assert_int_equal(repl_open(&o, &ops, NULL, &r, &err), 0);
+		assert_int_equal(repl_open(&o, &pump_ops, NULL, &r, &err), 0);
 		repl_stop(r);
 		fakedisk_free(d);
 	}
 	assert_true(at > 20);
+}
+
+/* Of three groups the second has lost something. */
+static struct repl_opts damaged_log(void)
+{
+	struct repl *r;
+	struct repl_opts o = {
+		.disk = pump_must(fakedisk_new()),
+		.wal_dir = "wal",
+		.wal = {.segment_size_bytes = 1u << 18,
+			.backend = WAL_PWRITE,
+			.node_id = 5,
+			.stop_first = FIRST,
+			.n_stop = 3},
+		.node_id = 5,
+		.first_group = FIRST,
+		.n_groups = 3,
+	};
+	assert_int_equal(repl_open(&o, &pump_ops, NULL, &r, NULL), 0);
+	repl_stop(r);
+	pump_lose(&o, FIRST + 1);
+	return o;
+}
+
+static void one_is_stopped(const struct repl_opts *o, bool yes)
+{
+	struct repl *r;
+	assert_int_equal(repl_open(o, &pump_ops, NULL, &r, NULL), 0);
+	assert_null(repl_group_stopped(r, FIRST));
+	assert_int_equal(repl_group_stopped(r, FIRST + 1) != NULL, yes);
+	assert_null(repl_group_stopped(r, FIRST + 2));
+	repl_stop(r);
+}
+
+/* Opening with a stopped group, and accepting its loss: done, or refused, and with memory it is done. */
+static void repl_stopped_group_without_memory_stays_stopped(void **state)
+{
+	(void)state;
+	struct repl_opts fresh = damaged_log();
+	uint64_t opens = 1, accepts = 1;
+	for (bool fired = true; fired; opens++) {
+		struct repl_opts o = fresh;
+		struct repl *r = NULL;
+		o.disk = pump_must(fakedisk_clone(fresh.disk));
+		oom_arm(opens);
+		int rc = repl_open(&o, &pump_ops, NULL, &r, NULL);
+		fired = oom_fired();
+		oom_arm(0);
+		assert_int_equal(rc, fired ? -ENOMEM : 0);
+		repl_stop(rc == 0 ? r : NULL);
+		one_is_stopped(&o, true);
+		fakedisk_free(o.disk);
+	}
+	for (bool fired = true; fired; accepts++) {
+		struct repl_opts o = fresh;
+		struct vx_err err = VX_ERR_INIT;
+		o.disk = pump_must(fakedisk_clone(fresh.disk));
+		oom_arm(accepts);
+		int rc = repl_accept_loss(&o, FIRST + 1, 1, &err);
+		fired = oom_fired();
+		oom_arm(0);
+		assert_true(rc == 0 || (fired && (rc == -ENOMEM || rc == -EIO)));
+		assert_int_equal(rc != 0, err.msg[0] != 0);
+		one_is_stopped(&o, rc != 0);
+		assert_int_equal(repl_accept_loss(&o, FIRST + 1, 1, NULL), rc == 0 ? -ENOENT : 0);
+		one_is_stopped(&o, false);
+		fakedisk_free(o.disk);
+	}
+	print_message("%llu allocations of an open, %llu of an acceptance\n",
+		(unsigned long long)opens - 1, (unsigned long long)accepts - 1);
+	assert_true(opens > 20 && accepts > 15);
+	fakedisk_free(fresh.disk);
 }
 
 int main(void)
@@ -507,6 +582,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			raft_open_without_memory_fails, heap_set, heap_reset),
 		cmocka_unit_test(repl_open_without_memory_fails),
+		cmocka_unit_test_setup_teardown(
+			repl_stopped_group_without_memory_stays_stopped, heap_set, heap_reset),
 	};
+	(void)!log_configure("off");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

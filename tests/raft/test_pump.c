@@ -300,38 +300,6 @@ static void repl_refusals_name_their_reason(void **state)
 
 /* --- a full disk ----------------------------------------------------------------- */
 
-/* The real disk, except that no file grows while 'full'. */
-struct small_disk {
-	struct disk d; /* first */
-	struct disk_ops ops;
-	atomic_bool full;
-};
-
-static ssize_t small_pwrite(struct disk *d, int fd, const void *p, size_t n, uint64_t off)
-{
-	struct small_disk *s = (struct small_disk *)d;
-	uint64_t size = 0;
-	if (atomic_load(&s->full) && d->ops->size(d, fd, &size) == 0 && off + n > size)
-		return -ENOSPC;
-	return disk_real()->ops->pwrite(disk_real(), fd, p, n, off);
-}
-
-static int small_allocate(struct disk *d, int fd, uint64_t off, uint64_t len)
-{
-	struct small_disk *s = (struct small_disk *)d;
-	if (atomic_load(&s->full))
-		return -ENOSPC;
-	return disk_real()->ops->allocate(disk_real(), fd, off, len);
-}
-
-static int small_open(struct disk *d, const char *path, int oflags, mode_t mode)
-{
-	struct small_disk *s = (struct small_disk *)d;
-	if (atomic_load(&s->full) && (oflags & O_CREAT))
-		return -ENOSPC;
-	return disk_real()->ops->open(disk_real(), path, oflags, mode);
-}
-
 /* While the disk is full proposals fail with -ENOSPC and nothing else happens: the leader stays.
  * Once the store can be marked the log finds room in itself if the segment has any left for the
  * marks; otherwise as soon as the disk has some. */
@@ -340,11 +308,8 @@ static void repl_full_disk_refuses_and_recovers(void **state)
 	(void)state;
 	char dir[128], wal_dir[200];
 	struct host h;
-	struct small_disk disk = {.ops = *disk_real()->ops};
-	disk.d.ops = &disk.ops;
-	disk.ops.pwrite = small_pwrite;
-	disk.ops.allocate = small_allocate;
-	disk.ops.open = small_open;
+	struct small_disk disk;
+	small_disk_init(&disk);
 	pump_make_dir(dir, sizeof dir);
 	pump_host_init(&h, dir);
 	h.hold_marks = true;
@@ -402,11 +367,8 @@ static void repl_full_log_does_not_hold_up_the_end(void **state)
 	(void)state;
 	char dir[128], wal_dir[200];
 	struct host h;
-	struct small_disk disk = {.ops = *disk_real()->ops};
-	disk.d.ops = &disk.ops;
-	disk.ops.pwrite = small_pwrite;
-	disk.ops.allocate = small_allocate;
-	disk.ops.open = small_open;
+	struct small_disk disk;
+	small_disk_init(&disk);
 	pump_make_dir(dir, sizeof dir);
 	pump_host_init(&h, dir);
 	struct repl_opts o = pump_opts(wal_dir, sizeof wal_dir, dir, 2);

@@ -588,7 +588,7 @@ static void a_path_too_long_is_refused_at_the_start(void **state)
 	(void)state;
 	struct run *r = calloc(1, sizeof *r);
 	static char dir[WAL_PATH_MAX + 1];
-	size_t longest = WAL_PATH_MAX - sizeof "/stopped-0000000001.tmp";
+	size_t longest = WAL_PATH_MAX - sizeof "/0000000001.damaged-99.tmp";
 	struct vx_err err = VX_ERR_INIT;
 	struct wal *w = NULL;
 	uint64_t rng = 3;

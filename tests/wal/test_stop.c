@@ -1,0 +1,614 @@
+/* test_stop.c - what damage may and may not do to one group, case by case.
+ *
+ * Each test writes a history by hand, loses one flush of it or more, and says what the next open must think of each
+ * group: what is lost may have been anything.  Group 1 is vital.  Groups 5 and 101 share a bit in the sets that frames keep.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "fakedisk.h"
+#include "wal/wal_i.h"
+
+#define DIR_NAME    "log"
+#define FLUSHES_MAX 64u
+#define VITAL       1u
+#define TWIN        101u /* of 5 */
+
+static const struct wal_opts small = {
+	.segment_size_bytes = WAL_SEG_MIN + 4 * WAL_BLOCK,
+	.node_id = 7,
+	.stop_first = VITAL + 1,
+	.n_stop = 120,
+};
+
+struct lab {
+	struct disk *d;
+	struct wal *w;
+	uint32_t seq[FLUSHES_MAX + 1];
+	uint64_t start[FLUSHES_MAX + 1];
+	size_t len[FLUSHES_MAX + 1];
+	unsigned n;
+};
+
+static struct wal *must_open(struct disk *d)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct wal *w = NULL;
+	int rc = wal_open(d, DIR_NAME, &small, &w, &err);
+
+	if (rc)
+		fail_msg("wal_open: %s", vx_err_msg(&err, rc));
+	return w;
+}
+
+static void put(struct lab *l, uint32_t group, uint8_t type, uint64_t index, uint64_t term)
+{
+	bool data = type == WAL_ENTRY || type == WAL_MARK || type == WAL_RESET;
+	struct wal_rec rec = {.group = group,
+		.type = type,
+		.index = index,
+		.term = term,
+		.vote = type == WAL_HARDSTATE ? term + 1 : 0,
+		.data = data ? &rec.term : NULL,
+		.len = data ? sizeof rec.term : 0};
+
+	assert_int_equal(wal_stage(l->w, &rec), 0);
+}
+
+/* The number of the flush. */
+static unsigned flush(struct lab *l)
+{
+	unsigned i = ++l->n;
+
+	assert_true(i <= FLUSHES_MAX);
+	l->len[i] = wal_staged(l->w);
+	assert_int_equal(wal_flush(l->w), 0);
+	l->seq[i] = wal_cur(l->w)->seq;
+	l->start[i] = wal_cur(l->w)->end - VX_ALIGN_UP(l->len[i], WAL_BLOCK);
+	return i;
+}
+
+static unsigned put1(struct lab *l, uint32_t group, uint8_t type, uint64_t index, uint64_t term)
+{
+	put(l, group, type, index, term);
+	return flush(l);
+}
+
+static void reopen(struct lab *l)
+{
+	wal_close(l->w);
+	l->w = must_open(l->d);
+}
+
+/* With the vital group, of which nothing else is asked. */
+static struct lab begin(void)
+{
+	struct lab l = {.d = fakedisk_new()};
+
+	assert_non_null(l.d);
+	l.w = must_open(l.d);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	return l;
+}
+
+static void end(struct lab *l)
+{
+	wal_close(l->w);
+	fakedisk_free(l->d);
+}
+
+/* A history of group 'g': term 1, entries 1 to 'n'. */
+static void entries(struct lab *l, uint32_t g, uint64_t n)
+{
+	put(l, g, WAL_HARDSTATE, 0, 1);
+	for (uint64_t i = 1; i <= n; i++)
+		put(l, g, WAL_ENTRY, i, 1);
+	flush(l);
+}
+
+/* Flushes of the vital group until the next segment has begun. */
+static void next_segment(struct lab *l)
+{
+	uint32_t seq = wal_cur(l->w)->seq;
+
+	while (wal_cur(l->w)->seq == seq)
+		put1(l, VITAL, WAL_HARDSTATE, 0, 1);
+}
+
+static uint8_t *file(struct disk *d, uint32_t seq, const char *suffix, size_t *ret_size)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof path, DIR_NAME "/%010u.%s", seq, suffix);
+	return fakedisk_bytes(d, path, ret_size);
+}
+
+static void lose(struct lab *l, unsigned i)
+{
+	size_t size;
+	uint8_t *p = file(l->d, l->seq[i], "wal", &size);
+
+	assert_non_null(p);
+	memset(p + l->start[i], 0, WAL_BLOCK);
+}
+
+/* The data of the last record of a flush, which has some. */
+static void hurt(struct lab *l, unsigned i)
+{
+	size_t size;
+	uint8_t *p = file(l->d, l->seq[i], "wal", &size);
+
+	assert_non_null(p);
+	p[l->start[i] + l->len[i] - 1] ^= 1;
+}
+
+static bool is_stopped(struct lab *l, uint32_t g)
+{
+	struct wal_group_state st;
+	int rc = wal_group_load(l->w, g, &st, NULL);
+
+	assert_int_equal(rc, wal_stopped(l->w, g) ? -EUCLEAN : 0);
+	if (rc == 0)
+		wal_group_state_release(&st);
+	return rc != 0;
+}
+
+static void must_be(struct lab *l, uint32_t g, uint64_t term, uint64_t mark, uint64_t last)
+{
+	struct wal_group_state st;
+
+	if (wal_stopped(l->w, g))
+		fail_msg("group %u is stopped: %s", g, wal_stopped(l->w, g));
+	assert_int_equal(wal_group_load(l->w, g, &st, NULL), 0);
+	assert_int_equal(st.term, term);
+	assert_int_equal(st.mark_index, mark);
+	assert_int_equal(mark + st.n_entries, last);
+	wal_group_state_release(&st);
+}
+
+/* --- term and vote ------------------------------------------------------------------------- */
+/* A RESET says nothing of them: what was lost before it may have been a vote. */
+static void a_reset_does_not_bring_back_a_vote(void **state)
+{
+	(void)state;
+	for (unsigned again = 0; again < 2; again++) {
+		struct lab l = begin();
+		entries(&l, 2, 3);
+		unsigned i = put1(&l, 2, WAL_HARDSTATE, 0, 6);
+		put1(&l, 2, WAL_RESET, 10, 5);
+		if (again)
+			put1(&l, 2, WAL_HARDSTATE, 0, 7);
+		lose(&l, i);
+		reopen(&l);
+		assert_int_equal(is_stopped(&l, 2), !again);
+		if (again)
+			must_be(&l, 2, 7, 10, 10);
+		end(&l);
+	}
+}
+
+/* Marks and entries alone never settle a vote; a table does. */
+static void a_table_brings_back_a_vote(void **state)
+{
+	(void)state;
+	for (unsigned table = 0; table < 2; table++) {
+		struct lab l = begin();
+		entries(&l, 2, 3);
+		unsigned i = put1(&l, 2, WAL_HARDSTATE, 0, 6);
+		put1(&l, 2, WAL_ENTRY, 4, 6);
+		put1(&l, 2, WAL_MARK, 4, 6);
+		if (table)
+			next_segment(&l);
+		lose(&l, i);
+		reopen(&l);
+		assert_int_equal(is_stopped(&l, 2), !table);
+		if (table)
+			must_be(&l, 2, 6, 4, 4);
+		end(&l);
+	}
+}
+
+/* --- births ---------------------------------------------------------------------------------- */
+/* That a group is known explains its bit, but does not exclude that its twin began in what is lost. */
+static void a_group_may_be_born_under_the_bit_of_another(void **state)
+{
+	(void)state;
+	for (unsigned later = 0; later < 2; later++) {
+		struct lab l = begin();
+		entries(&l, 5, 2);
+		put(&l, TWIN, WAL_HARDSTATE, 0, 1);
+		put(&l, TWIN, WAL_ENTRY, 1, 1);
+		unsigned i = flush(&l);
+		if (later)
+			put1(&l, TWIN, WAL_HARDSTATE, 0, 2);
+		put1(&l, VITAL, WAL_HARDSTATE, 0, 2);
+		lose(&l, i);
+		reopen(&l);
+		assert_true(is_stopped(&l, TWIN));
+		assert_true(is_stopped(&l, 5));
+		assert_false(is_stopped(&l, 2));
+		end(&l);
+	}
+}
+
+/* Both begin there, and the open is killed between their verdicts: neither is forgotten. */
+static void twins_are_both_stopped_whenever_the_open_is_killed(void **state)
+{
+	(void)state;
+	struct lab l = begin();
+	unsigned runs = 0;
+	bool over = false;
+	put(&l, 5, WAL_HARDSTATE, 0, 1);
+	put(&l, 5, WAL_ENTRY, 1, 1);
+	put(&l, TWIN, WAL_HARDSTATE, 0, 1);
+	put(&l, TWIN, WAL_ENTRY, 1, 1);
+	unsigned i = flush(&l);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 2);
+	lose(&l, i);
+	for (unsigned at = 1; !over; at++) {
+		struct lab k = {.d = fakedisk_clone(l.d)};
+		assert_non_null(k.d);
+		uint64_t calls = fakedisk_calls(k.d);
+		fakedisk_fail_after(k.d, at, -EIO);
+		over = wal_open(k.d, DIR_NAME, &small, &k.w, NULL) == 0;
+		over &= fakedisk_calls(k.d) - calls < at;
+		wal_close(k.w);
+		fakedisk_fail_after(k.d, 0, 0);
+		fakedisk_crash(k.d, at);
+		k.w = must_open(k.d);
+		assert_true(is_stopped(&k, 5));
+		assert_true(is_stopped(&k, TWIN));
+		assert_false(is_stopped(&k, 2));
+		end(&k);
+		runs++;
+	}
+	assert_true(runs > 8);
+	end(&l);
+}
+
+/* What was lost is followed by the end of its group: nobody cares what it was. */
+static void a_dropped_group_is_not_stopped(void **state)
+{
+	(void)state;
+	for (unsigned again = 0; again < 3; again++) {
+		struct lab l = begin();
+		entries(&l, 2, 3);
+		unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+		put1(&l, 2, WAL_DROP, 0, 0);
+		if (again)
+			entries(&l, 2, 2);
+		if (again == 2) {
+			/* And a second loss counts for itself. */
+			put1(&l, 2, WAL_DROP, 0, 0);
+			put1(&l, 2, WAL_HARDSTATE, 0, 1);
+			lose(&l, i + 4);
+		}
+		put1(&l, VITAL, WAL_HARDSTATE, 0, 2);
+		lose(&l, i);
+		reopen(&l);
+		assert_int_equal(is_stopped(&l, 2), again == 2);
+		if (again < 2)
+			must_be(&l, 2, again, 0, again ? 2 : 0);
+		end(&l);
+	}
+}
+
+/* Where the vital group itself may have begun, nothing goes on. */
+static void nothing_goes_on_without_a_vital_group(void **state)
+{
+	(void)state;
+	struct vx_err err = VX_ERR_INIT;
+	struct lab l = {.d = fakedisk_new()};
+	assert_non_null(l.d);
+	l.w = must_open(l.d);
+	entries(&l, 2, 1);
+	unsigned i = put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	put1(&l, 2, WAL_ENTRY, 2, 1);
+	lose(&l, i);
+	wal_close(l.w);
+	l.w = NULL;
+	struct disk *was = fakedisk_clone(l.d);
+	assert_int_equal(wal_open(l.d, DIR_NAME, &small, &l.w, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "suspect: all"));
+	assert_true(fakedisk_same(was, l.d));
+	fakedisk_free(was);
+	end(&l);
+}
+
+/* --- acceptance -------------------------------------------------------------------------------- */
+static void accept(struct lab *l, uint32_t g, uint64_t *ret_term, uint64_t *ret_index)
+{
+	assert_int_equal(wal_lift(l->w, g, ret_term, ret_index), 0);
+	put(l, g, WAL_RESET, *ret_index + 10, *ret_term + 1);
+	put(l, g, WAL_HARDSTATE, 0, *ret_term + 1);
+	flush(l);
+	assert_int_equal(wal_forget(l->w, g), 0);
+}
+
+/* Opened again and again, in this segment and the next, it is what it was accepted as. */
+static void accepted_for_good(struct lab *l, uint32_t g)
+{
+	uint64_t term, index;
+
+	assert_true(is_stopped(l, g));
+	assert_int_equal(wal_forget(l->w, g), -EBUSY);
+	accept(l, g, &term, &index);
+	must_be(l, g, term + 1, index + 10, index + 10);
+	put1(l, g, WAL_ENTRY, index + 11, term + 1);
+	for (unsigned k = 0; k < 3; k++) {
+		reopen(l);
+		must_be(l, g, term + 1, index + 10, index + 11 + k);
+		put1(l, g, WAL_ENTRY, index + 12 + k, term + 1);
+		if (k == 1)
+			next_segment(l);
+	}
+}
+
+/* Also where what follows the loss contradicts what came before it: the RESET is behind all that. */
+static void an_accepted_loss_stays_accepted(void **state)
+{
+	(void)state;
+	for (unsigned kind = 0; kind < 4; kind++) {
+		struct lab l = begin();
+		entries(&l, 2, 3);
+		unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+		if (kind == 1) {
+			put1(&l, 2, WAL_MARK, 4, 1);
+			i = put1(&l, 2, WAL_DROP, 0, 0);
+			entries(&l, 2, 1);
+		}
+		if (kind == 3)
+			put1(&l, 2, WAL_ENTRY, 5, 1);
+		put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+		if (kind == 2 || kind == 3)
+			hurt(&l, i);
+		else
+			lose(&l, i);
+		reopen(&l);
+		if (kind == 3) {
+			/* The record that renews the group is the first of a segment. */
+			uint32_t seq = wal_cur(l.w)->seq;
+			while (wal_cur(l.w)->size - wal_cur(l.w)->end >= WAL_BLOCK)
+				put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+			assert_int_equal(wal_cur(l.w)->seq, seq);
+		}
+		accepted_for_good(&l, 2);
+		end(&l);
+	}
+}
+
+/* Whatever was seen of the group, believed or not, is below where it goes on: also if this very open stops it. */
+static void it_goes_on_beyond_all_that_was_seen(void **state)
+{
+	(void)state;
+	for (unsigned twice = 0; twice < 2; twice++) {
+		struct lab l = begin();
+		uint64_t term, index;
+		entries(&l, 2, 20);
+		unsigned i = put1(&l, 2, WAL_HARDSTATE, 0, 9);
+		put1(&l, 2, WAL_ENTRY, 21, 9);
+		put1(&l, 2, WAL_TRUNCATE, 5, 0);
+		put1(&l, 2, WAL_ENTRY, 5, 8);
+		lose(&l, i);
+		reopen(&l);
+		if (twice)
+			reopen(&l);
+		assert_true(is_stopped(&l, 2));
+		assert_int_equal(wal_lift(l.w, 2, &term, &index), 0);
+		assert_true(term >= 9);
+		assert_true(index >= 21);
+		end(&l);
+	}
+}
+
+/* A verdict that another caller's options led to does not let a group that is vital here be missing. */
+static void a_vital_group_with_a_verdict_is_refused(void **state)
+{
+	(void)state;
+	struct vx_err err = VX_ERR_INIT;
+	struct wal_opts all = small;
+	struct lab l = begin();
+	unsigned i = put1(&l, VITAL, WAL_HARDSTATE, 0, 5);
+	entries(&l, 2, 3);
+	lose(&l, i);
+	wal_close(l.w);
+	all.stop_first = VITAL;
+	assert_int_equal(wal_open(l.d, DIR_NAME, &all, &l.w, NULL), 0);
+	assert_true(is_stopped(&l, VITAL));
+	assert_false(is_stopped(&l, 2));
+	put1(&l, 2, WAL_ENTRY, 4, 1);
+	wal_close(l.w);
+	l.w = NULL;
+	struct disk *was = fakedisk_clone(l.d);
+	assert_int_equal(wal_open(l.d, DIR_NAME, &small, &l.w, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "suspect: 1"));
+	assert_true(fakedisk_same(was, l.d));
+	fakedisk_free(was);
+	/* Accepted, all goes on. */
+	uint64_t term, index;
+	assert_int_equal(wal_open(l.d, DIR_NAME, &all, &l.w, NULL), 0);
+	accept(&l, VITAL, &term, &index);
+	reopen(&l);
+	must_be(&l, VITAL, term + 1, index + 10, index + 10);
+	must_be(&l, 2, 1, 0, 4);
+	end(&l);
+}
+
+/* --- manifests ------------------------------------------------------------------------------ */
+/* A mark that a table says again is not the one before it because it has its index. */
+static void a_lost_manifest_is_not_taken_for_an_older_one(void **state)
+{
+	(void)state;
+	for (unsigned later = 0; later < 2; later++) {
+		struct lab l = begin();
+		entries(&l, 2, 3);
+		put1(&l, 2, WAL_MARK, 3, 1);
+		unsigned i = put1(&l, 2, WAL_RESET, 3, 2);
+		next_segment(&l);
+		if (later)
+			put1(&l, 2, WAL_MARK, 3, 2);
+		lose(&l, i);
+		reopen(&l);
+		assert_int_equal(is_stopped(&l, 2), !later);
+		end(&l);
+	}
+}
+
+/* --- evidence ---------------------------------------------------------------------------------- */
+/* What a group had before the damage, and what the open itself cuts off, is kept too. */
+static void evidence_reaches_back_to_what_was_there(void **state)
+{
+	(void)state;
+	for (unsigned kind = 0; kind < 3; kind++) {
+		struct lab l = begin();
+		size_t size;
+		entries(&l, 2, 10);
+		next_segment(&l);
+		put(&l, 2, WAL_ENTRY, 11, 1);
+		put(&l, 2, WAL_ENTRY, 12, 1);
+		unsigned i = flush(&l);
+		assert_int_equal(l.seq[i], 2);
+		if (kind == 0)
+			put1(&l, 2, WAL_ENTRY, 13, 1);
+		next_segment(&l);
+		put1(&l, 2, WAL_ENTRY, kind == 0 ? 14 : 13, 1);
+		if (kind == 2)
+			hurt(&l, i);
+		else
+			lose(&l, i);
+		reopen(&l);
+		assert_true(is_stopped(&l, 2));
+		for (uint32_t seq = 1; seq <= 3; seq++)
+			assert_non_null(file(l.d, seq, "damaged", &size));
+		end(&l);
+	}
+}
+
+static bool same_file(struct disk *a, struct disk *b, const char *x, const char *y)
+{
+	size_t n, m;
+	const uint8_t *p = fakedisk_bytes(a, x, &n), *q = fakedisk_bytes(b, y, &m);
+
+	assert_non_null(p);
+	assert_non_null(q);
+	return n == m && memcmp(p, q, n) == 0;
+}
+
+/* Damage that comes later does not reach the copies that were made before it. */
+static void evidence_is_not_written_over(void **state)
+{
+	(void)state;
+	static const char seg[] = DIR_NAME "/0000000001.wal",
+			  one[] = DIR_NAME "/0000000001.damaged",
+			  two[] = DIR_NAME "/0000000001.damaged-2",
+			  three[] = DIR_NAME "/0000000001.damaged-3";
+	struct lab l = begin();
+	size_t size;
+	entries(&l, 2, 3);
+	unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	unsigned k = put1(&l, 3, WAL_ENTRY, 1, 1);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	lose(&l, i);
+	struct disk *was = fakedisk_clone(l.d);
+	reopen(&l);
+	assert_true(is_stopped(&l, 2));
+	assert_true(same_file(was, l.d, seg, one));
+	/* What is left of group 2 is hurt as well. */
+	hurt(&l, i - 1);
+	lose(&l, k);
+	struct disk *worse = fakedisk_clone(l.d);
+	reopen(&l);
+	assert_true(is_stopped(&l, 2));
+	assert_true(is_stopped(&l, 3));
+	assert_true(same_file(was, l.d, seg, one));
+	assert_true(same_file(worse, l.d, seg, two));
+	/* The same once more is not kept twice. */
+	assert_int_equal(l.d->ops->unlink(l.d, DIR_NAME "/stopped-0000000003"), 0);
+	reopen(&l);
+	assert_true(is_stopped(&l, 3));
+	assert_true(same_file(was, l.d, seg, one));
+	assert_true(same_file(worse, l.d, seg, two));
+	assert_null(fakedisk_bytes(l.d, three, &size));
+	fakedisk_free(was);
+	fakedisk_free(worse);
+	end(&l);
+}
+
+/* The reason is the damage that matters, not one that marks have settled since. */
+static void the_reason_is_not_a_settled_one(void **state)
+{
+	(void)state;
+	char where[32];
+	struct lab l = begin();
+	entries(&l, 2, 3);
+	unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+	put1(&l, 2, WAL_ENTRY, 5, 1);
+	put1(&l, 2, WAL_MARK, 5, 1);
+	put1(&l, 2, WAL_HARDSTATE, 0, 1);
+	unsigned k = put1(&l, 2, WAL_ENTRY, 6, 1);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	lose(&l, i);
+	reopen(&l);
+	must_be(&l, 2, 1, 5, 6);
+	lose(&l, k);
+	reopen(&l);
+	assert_true(is_stopped(&l, 2));
+	(void)snprintf(where, sizeof where, "offset %u:", (unsigned)l.start[k]);
+	assert_non_null(strstr(wal_stopped(l.w, 2), where));
+	end(&l);
+}
+
+/* --- files cut short --------------------------------------------------------------------------- */
+/* Wherever the last segment ends, nothing behind its end is looked at. */
+static void a_file_that_ends_inside_a_block_is_read_up_to_there(void **state)
+{
+	(void)state;
+	static uint8_t all[WAL_SEG_MIN + 4 * WAL_BLOCK];
+	struct lab l = begin();
+	size_t size;
+	entries(&l, 2, 3);
+	uint8_t *p = file(l.d, 1, "wal", &size);
+	assert_int_equal(size, sizeof all);
+	memcpy(all, p, size);
+	for (size_t cut = 1; cut < WAL_BLOCK; cut += cut < 80 ? 1 : 500) {
+		struct lab k = {.d = fakedisk_new()};
+		assert_non_null(k.d);
+		assert_int_equal(fakedisk_put(k.d, DIR_NAME "/0000000001.wal", all,
+					 WAL_HDR_BYTES + 2 * WAL_BLOCK + cut),
+			0);
+		k.w = must_open(k.d);
+		must_be(&k, 2, 1, 0, 3);
+		end(&k);
+	}
+	end(&l);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_reset_does_not_bring_back_a_vote),
+		cmocka_unit_test(a_table_brings_back_a_vote),
+		cmocka_unit_test(a_group_may_be_born_under_the_bit_of_another),
+		cmocka_unit_test(twins_are_both_stopped_whenever_the_open_is_killed),
+		cmocka_unit_test(a_dropped_group_is_not_stopped),
+		cmocka_unit_test(nothing_goes_on_without_a_vital_group),
+		cmocka_unit_test(an_accepted_loss_stays_accepted),
+		cmocka_unit_test(it_goes_on_beyond_all_that_was_seen),
+		cmocka_unit_test(a_vital_group_with_a_verdict_is_refused),
+		cmocka_unit_test(a_lost_manifest_is_not_taken_for_an_older_one),
+		cmocka_unit_test(evidence_reaches_back_to_what_was_there),
+		cmocka_unit_test(evidence_is_not_written_over),
+		cmocka_unit_test(the_reason_is_not_a_settled_one),
+		cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_up_to_there),
+	};
+
+	(void)!log_configure("off");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
