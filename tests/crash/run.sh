@@ -141,7 +141,7 @@ for shards in 1 4; do
 done
 rest=$((cycles - 2 * third))
 # Anew after some time: all that was ever acknowledged is looked for in every cycle.
-most=$(((rest + 1) / 2 < 150 ? (rest + 1) / 2 : 150)) shards=1
+most=$(((rest + 1) / 2 < 50 ? (rest + 1) / 2 : 50)) shards=1
 for ((at = 0; at < rest; at += part)); do
 	part=$((rest - at < most ? rest - at : most))
 	daemon_cycles $shards $part
