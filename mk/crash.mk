@@ -53,11 +53,9 @@ check-kill: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## CYCLES (10000) ki
 check-faults: all $(CRASH_PROGS) ## EIO, ENOSPC and kill -9 at every write and sync of a script, and of a first start
 	$(Q)env $(TEST_ENV) $(call crash_py,faults.py)
 
-# JOBS processes, each with its share of the calls.
+# JOBS runs at a time.
 check-syscalls: all $(CRASH_PROGS) ## kill -9 at every system call of a script that changes a file, by strace
-	$(Q)rc=0; pids=; for i in $$(seq 0 $$(($(JOBS) - 1))); do \
-		env $(TEST_ENV) SEED=1 $(call crash_py,syscalls.py --part $$i/$(JOBS)) & pids="$$pids $$!"; done; \
-		for p in $$pids; do wait $$p || rc=1; done; exit $$rc
+	$(Q)env $(TEST_ENV) $(call crash_py,syscalls.py --jobs $(JOBS))
 
 # tests/rot: who flips, in how many processes, and bugs planted in what verifies.
 ROT_TESTS := store/test_rot cluster/test_damage cluster/test_snapshot wal/test_recover
