@@ -179,7 +179,12 @@ def check(d, model, script):
         have = vx.versions_of(d.must("vec-scan", "back"))
         if script.snap is not None and have != script.snap:
             raise Failed(f"a snapshot holds {have}, not {script.snap}")
-    d.must("vec-put", "-q", "docs", data=record("after", 1) + "\n")
+    # What is written from now on is there as well: no entry has the index of one that the store had before.
+    keys = ["after", "k0"]
+    v = model.begin(keys)
+    d.must("vec-put", "-q", "docs", data="".join(record(k, x) + "\n" for k, x in zip(keys, v)))
+    model.done(keys, v)
+    vx.verify(d, model)
     if d.stop():
         raise Failed(f"status {d.proc.returncode} after SIGTERM")
     # Nothing half made is left.
