@@ -466,6 +466,10 @@ def main():
             time.sleep(0.01)
         os.mkdir(WORK)
         os.mkdir(STILL)
+        # Writers wait while a graph lacks more than 8,192 slots, which each worker has to link anew and has no time for here:
+        # with one the storm would go on over writers that stand still.
+        with open(WORK + "/config/index", "w") as f:
+            f.write("flat\n")
         with open(STILL + "/inbox/all.jsonl", "w") as f:
             f.writelines(record("f%d" % k, vector(k, 7)) for k in range(FIXED))
         clients = [c(i) for i, c in enumerate(CLIENTS)]
