@@ -48,8 +48,11 @@ static void fix_frame(uint8_t *p, size_t room, uint64_t seed)
 	for (; n && at + WAL_REC_HDR <= room; n--) {
 		uint32_t len = get_le32(p + at + 4);
 		memcpy(p + at, "VREC", 4);
-		if (len > room - at - WAL_REC_HDR)
+		if (len > room - at - WAL_REC_HDR) { /* all is right of it but its length */
+			put_le64(p + at + 40, tag);
+			put_le64(p + at + 56, hash_xxh3(p + at, 56, seed));
 			break;
+		}
 		wal_rec_seal(p + at, tag, seed);
 		at += wal_rec_size(len);
 	}

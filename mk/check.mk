@@ -40,7 +40,7 @@ check = +$(Q)rc=0; $(if $(strip $(1)),$(call run_tests,1,$(1)) || rc=1;) \
 check_modules = $(call check,$(call bins_of,$(1)) $(call bats_of,$(1)),$(call sharded,$(call bins_of,$(1))) $(call bats_of,$(1)))
 
 .PHONY: tests check check-store check-search check-mount check-tools check-c check-bats \
-	check-sanitize check-sanitize-short check-crash fuzz fuzz-short coverage coverage-branches coverage-wal
+	check-sanitize check-sanitize-short check-crash fuzz fuzz-plants fuzz-short coverage coverage-branches coverage-wal
 
 tests: $(TEST_BINS) ## build the C tests
 
@@ -102,6 +102,8 @@ check-supervise-plants: all ## bugs planted in what survives a death are found
 
 fuzz: ## every fuzzer, FUZZ_RUNS executions (1000000) each, at most FUZZ_SECONDS (0: no limit)
 	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-long
+fuzz-plants: ## checks taken out of decoders, one by one: their fuzzers find it
+	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-find
 fuzz-short: ## every fuzzer for a few seconds, over its corpus and the kept crashes
 	+$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz-quick
 

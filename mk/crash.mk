@@ -24,8 +24,8 @@ $(CRASH_OUT)/nouring: tests/crash/nouring.c
 
 crash_py = PYTHONDONTWRITEBYTECODE=1 VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) python3 tests/crash/$(1)
 
-.PHONY: check-crash-short check-power check-kill check-faults check-syscalls check-rot check-rot-plants \
-	check-no-uring check-long
+.PHONY: check-crash-short check-power check-kill check-faults check-syscalls check-syscalls-plants check-rot \
+	check-rot-plants check-no-uring check-long
 check-crash-short: all $(CRASH_PROGS) ## power cuts, kills and faults at the n-th call: the short forms
 	$(call check,'power-ext4=$(call crash_py,power.py 6 --fast)' \
 		'power-xfs=$(call crash_py,power.py 4 --fast --fs xfs)' \
@@ -53,11 +53,14 @@ check-kill: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## CYCLES (10000) ki
 check-faults: all $(CRASH_PROGS) ## EIO, ENOSPC and kill -9 at every write and sync of a script, and of a first start
 	$(Q)env $(TEST_ENV) $(call crash_py,faults.py)
 
-# JOBS processes, each with its share of the calls.
+# JOBS runs at a time.
 check-syscalls: all $(CRASH_PROGS) ## kill -9 at every system call of a script that changes a file, by strace
-	$(Q)rc=0; pids=; for i in $$(seq 0 $$(($(JOBS) - 1))); do \
-		env $(TEST_ENV) SEED=1 $(call crash_py,syscalls.py --part $$i/$(JOBS)) & pids="$$pids $$!"; done; \
-		for p in $$pids; do wait $$p || rc=1; done; exit $$rc
+	$(Q)env $(TEST_ENV) $(call crash_py,syscalls.py --jobs $(JOBS))
+SYSCALLS_PLANTS ?= $(sort $(wildcard tests/crash/plants/*.patch))
+check-syscalls-plants: all $(CRASH_PROGS) ## bugs of order planted in the daemon are found by those kills
+	$(Q)env $(TEST_ENV) PYTHONDONTWRITEBYTECODE=1 VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) \
+		tests/crash/plants.sh $(OUT)/crash-plants '$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS))' \
+		'$(CC) $(ALL_LDFLAGS)' '$(DAEMON_OBJS) $(LIB) $(DAEMON_LIBS) $(ALL_LIBS)' $(SYSCALLS_PLANTS)
 
 # tests/rot: who flips, in how many processes, and bugs planted in what verifies.
 ROT_TESTS := store/test_rot cluster/test_damage cluster/test_snapshot wal/test_recover
@@ -81,4 +84,4 @@ check-no-uring: all $(CRASH_PROGS) $(call bins_of,$(CHECK_STORE)) ## log, store,
 bench-no-uring: all $(CRASH_OUT)/nouring ## writing where io_uring is refused beside writing where it is not
 	$(Q)VECFS_BIN=$(abspath $(BIN)) VECFS_CRASH_BIN=$(abspath $(CRASH_OUT)) bench/nouring.sh $(BENCH_ARGS)
 
-check-long: check-power check-kill check-faults check-syscalls check-rot check-rot-plants check-no-uring ## the long forms of everything: hours
+check-long: check-power check-kill check-faults check-syscalls check-syscalls-plants check-rot check-rot-plants check-no-uring ## the long forms of everything: hours

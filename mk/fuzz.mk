@@ -6,6 +6,8 @@
 # New inputs go to $(OUT)/corpus, never into the tree; a crash goes to $(OUT)/crash, and from there,
 # by hand, with a fix, to tests/data/fuzz/NAME, where every later run tries it again.
 FUZZ_BINS := $(FUZZERS:%=$(OUT)/fuzz/fuzz_%)
+FUZZ_PLANTS ?= $(sort $(wildcard fuzz/plants/*.patch))
+FUZZ_PLANT_SECONDS ?= 120
 
 # The log's fuzzers run over the fake disk of its tests.
 fuzz_extra = $(if $(shell grep -l wal_layout fuzz/fuzz_$(1).c),$(OUT)/tests/wal/fakedisk.o)
@@ -26,7 +28,7 @@ fuzz_table = for f in $(FUZZERS); do awk -v f=$$f \
 	'/number_of_executed_units/ { n = $$2 } /average_exec_per_sec/ { r = $$2 } \
 	END { printf "  %-14s %9d executions %8d per second\n", f, n, r }' $(OUT)/log/fuzz-fuzz-$$f.log; done
 
-.PHONY: fuzzers fuzz-quick fuzz-long fuzz-variant
+.PHONY: fuzzers fuzz-quick fuzz-long fuzz-find fuzz-variant
 fuzz-variant:
 	@[ $(VARIANT) = fuzz ] || { echo "fuzzers are built with VARIANT=fuzz: make fuzz" >&2; exit 2; }
 fuzzers: fuzz-variant $(FUZZ_BINS)
@@ -35,5 +37,8 @@ fuzz-quick: fuzzers
 fuzz-long: fuzzers
 	+$(Q)rc=0; $(call run_tests,1,$(foreach f,$(FUZZERS),$(call fuzz_item,$(f),-runs=$(FUZZ_RUNS) $(fuzz_limit))),-t 86400) || rc=1; \
 	$(fuzz_table); exit $$rc
+fuzz-find: fuzz-variant $(LIB) $(OUT)/tests/wal/fakedisk.o
+	$(Q)fuzz/plants.sh $(OUT) '$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS))' '$(ALL_LDFLAGS)' $(LIB) '$(ALL_LIBS)' \
+		$(FUZZ_PLANT_SECONDS) $(FUZZ_PLANTS)
 
 -include $(FUZZ_BINS:=.d)

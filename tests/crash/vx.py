@@ -13,6 +13,7 @@ import threading
 import time
 
 BIN = os.environ.get("VECFS_BIN", "build/release/bin")
+VECFSD = os.environ.get("VECFSD", f"{BIN}/vecfsd")
 DIM = 8
 
 
@@ -159,7 +160,7 @@ class Daemon:
             os.unlink(self.sock)
         except FileNotFoundError:
             pass
-        cmd = (self.wrap if wrap is None else list(wrap)) + [f"{BIN}/vecfsd", "--socket", self.sock]
+        cmd = (self.wrap if wrap is None else list(wrap)) + [VECFSD, "--socket", self.sock]
         cmd += self.args + list(args)
         cmd += [self.data, self.mnt] if self.mnt else ["--no-mount", self.data]
         with open(self.log, "ab") as log:

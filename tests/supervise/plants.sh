@@ -79,6 +79,8 @@ plant "batches have no names" fs_again 's/batch_name(b, carry_epoch/if (0) batch
 plant "answers are not remembered" fs_again 's/\*ret_status = r->status;/return false;/'
 plant "states are not carried over" fs_again 's/int rc = encode(h);/int rc = (now.state.len = 0);/'
 plant "nodes are not carried over" carry 's/cell.n = \*n;/;/'
+plant "parts of a transaction are written at once" sock_ops 's/batch_hide(p->b, s->txn);/;/'
+plant "a commit that was interrupted is said not to be" sock_txn 's/a->committed = committed;/a->committed = false;/'
 plant "the length of staged bytes is forgotten" fs_stage 's/^	ct->size = size;$/	ct->size = 0;/'
 if old_kernel; then
 	echo "a kernel that does not repeat requests: the mount is made anew"
