@@ -10,6 +10,7 @@
  */
 #include "wal/wal_i.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,13 +26,14 @@ static void stop_name(char ret[NAME_MAX_BYTES], uint32_t group)
 	snprintf(ret, NAME_MAX_BYTES, "stopped-%010u", group);
 }
 
-static int stop_path(const struct wal *w, uint32_t group, char ret[WAL_PATH_MAX])
+/* wal_open has made sure that it fits. */
+static void stop_path(const struct wal *w, uint32_t group, char ret[WAL_PATH_MAX])
 {
 	char name[NAME_MAX_BYTES];
 
 	stop_name(name, group);
 	int n = snprintf(ret, WAL_PATH_MAX, "%s/%s", w->dir, name);
-	return n < 0 || n >= WAL_PATH_MAX ? -ENAMETOOLONG : 0;
+	assert(n > 0 && n < WAL_PATH_MAX);
 }
 
 /* Unreadable or empty, it is a verdict all the same. */
@@ -41,7 +43,8 @@ static void read_why(struct wal *w, uint32_t group, char why[WAL_WHY_MAX])
 	char path[WAL_PATH_MAX];
 	ssize_t n = 0;
 
-	int fd = stop_path(w, group, path) ? -1 : d->ops->open(d, path, O_RDONLY, 0);
+	stop_path(w, group, path);
+	int fd = d->ops->open(d, path, O_RDONLY, 0);
 	if (fd >= 0) {
 		n = d->ops->pread(d, fd, why, WAL_WHY_MAX - 1, 0);
 		(void)d->ops->close(d, fd);
@@ -221,11 +224,11 @@ int wal_forget(struct wal *w, uint32_t group)
 {
 	struct wal_group *g = wal_group_find(w, group);
 	char path[WAL_PATH_MAX];
-	int rc = stop_path(w, group, path);
 
-	if (rc || !g || g->stopped)
-		return rc ? rc : -EBUSY;
-	rc = w->disk->ops->unlink(w->disk, path);
+	if (!g || g->stopped)
+		return -EBUSY;
+	stop_path(w, group, path);
+	int rc = w->disk->ops->unlink(w->disk, path);
 	if (rc == 0 || rc == -ENOENT)
 		rc = w->disk->ops->sync_dir(w->disk, w->dir);
 	g->stop_file &= rc != 0;

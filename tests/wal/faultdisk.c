@@ -20,6 +20,9 @@ static struct {
 	unsigned left;
 	int err;
 	bool fired;
+	char name[HANDLES_MAX][64];
+	char bad[64];
+	uint64_t bad_off;
 } k;
 
 static bool fails(enum fault_op op)
@@ -50,8 +53,10 @@ static int f_open(struct disk *d, const char *path, int oflags, mode_t mode)
 	if (oflags & O_DIRECT && k.direct == DIRECT_NOT_SUPPORTED)
 		return -EOPNOTSUPP;
 	int fd = k.under->ops->open(k.under, below(p, path), oflags & ~O_DIRECT, mode);
-	if (fd >= 0)
+	if (fd >= 0) {
 		k.is_direct[fd] = oflags & O_DIRECT;
+		strcpy(k.name[fd], p);
+	}
 	return fd;
 }
 
@@ -69,6 +74,8 @@ static ssize_t f_pread(struct disk *d, int fd, void *p, size_t n, uint64_t off)
 			return k.err;
 		n = VX_MAX(n / 2, (size_t)1);
 	}
+	if (strcmp(k.name[fd], k.bad) == 0 && off <= k.bad_off && k.bad_off - off < n)
+		return -EIO;
 	return k.under->ops->pread(k.under, fd, p, n, off);
 }
 
@@ -173,6 +180,7 @@ struct disk *faultdisk(struct disk *under)
 	k.d.ops = &fault_ops;
 	k.under = under;
 	k.direct_writes = 0;
+	k.bad[0] = '\0';
 	faultdisk_arm(FAULT_OPS, 0, 0);
 	return &k.d;
 }
@@ -183,6 +191,14 @@ void faultdisk_arm(enum fault_op op, unsigned n, int err)
 	k.left = n;
 	k.err = err;
 	k.fired = false;
+}
+
+void faultdisk_bad(const char *name, uint64_t off)
+{
+	k.bad[0] = '\0';
+	if (name)
+		(void)below(k.bad, name);
+	k.bad_off = off;
 }
 
 bool faultdisk_fired(void)

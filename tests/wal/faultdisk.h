@@ -33,6 +33,9 @@ struct disk *faultdisk(struct disk *under);
 void faultdisk_arm(enum fault_op op, unsigned n, int err);
 bool faultdisk_fired(void);
 
+/* Until there is another disk, reads of the byte 'off' of the file 'name' fail with -EIO.  NULL: none. */
+void faultdisk_bad(const char *name, uint64_t off);
+
 /* disk_real() becomes the disk; until faultdisk_unreal. */
 void faultdisk_real(enum fault_direct direct);
 void faultdisk_unreal(void);

@@ -13,9 +13,10 @@
 
 #include "base/log.h"
 #include "fakedisk.h"
+#include "faultdisk.h"
 #include "wal/wal_i.h"
 
-#define DIR_NAME    "log"
+#define DIR_NAME    "wal"
 #define FLUSHES_MAX 64u
 #define VITAL       1u
 #define TWIN        101u /* of 5 */
@@ -590,6 +591,240 @@ static void a_file_that_ends_inside_a_block_is_read_up_to_there(void **state)
 	end(&l);
 }
 
+/* --- disks that fail --------------------------------------------------------------------------- */
+/* A block that cannot be read is as good as lost: it stops whom it concerns, and the copy has zeros there.  At the
+ * end of the log nobody can say whether anything was there. */
+static void a_block_that_cannot_be_read_is_lost(void **state)
+{
+	(void)state;
+	for (unsigned last = 0; last < 2; last++) {
+		struct lab l = begin();
+		char name[32];
+		size_t size, n;
+		struct wal *w = NULL;
+		struct vx_err err = VX_ERR_INIT;
+		entries(&l, 2, 3);
+		unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+		unsigned k = put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+		if (!last)
+			next_segment(&l);
+		struct disk *d = faultdisk(l.d);
+		(void)snprintf(name, sizeof name, "%010u.wal", l.seq[i]);
+		wal_close(l.w);
+		l.w = NULL;
+		if (last) {
+			faultdisk_bad(name, l.start[k] + WAL_BLOCK - 1);
+			assert_int_equal(wal_open(d, DIR_NAME, &small, &w, &err), -EIO);
+			assert_non_null(strstr(err.msg, "cannot be read"));
+			/* Without its header nobody knows what a segment had, or where the log ends. */
+			faultdisk_bad(name, 0);
+			assert_int_equal(wal_open(d, DIR_NAME, &small, &w, &err), -EUCLEAN);
+		}
+		faultdisk_bad(name, l.start[i] + 8);
+		assert_int_equal(wal_open(d, DIR_NAME, &small, &w, &err), 0);
+		wal_close(w);
+		faultdisk_bad(NULL, 0);
+		l.w = must_open(l.d);
+		assert_true(is_stopped(&l, 2));
+		must_be(&l, VITAL, 1, 0, 0);
+		uint8_t *p = file(l.d, l.seq[i], "damaged", &size);
+		uint8_t *q = file(l.d, l.seq[i], "wal", &n);
+		assert_non_null(p);
+		assert_int_equal(size, n);
+		for (size_t at = 0; at < size; at++) {
+			bool bad = at >= l.start[i] && at < l.start[i] + WAL_BLOCK;
+			assert_int_equal(p[at], bad ? 0 : q[at]);
+		}
+		end(&l);
+	}
+}
+
+/* Whatever call fails once, reading ones too, while an open stops a group or finds it stopped: the next open says the same. */
+static void a_failing_call_changes_no_verdict(void **state)
+{
+	(void)state;
+	static const int errs[] = {-EIO, -EACCES};
+	struct lab l = begin();
+	unsigned runs = 0, refused = 0;
+	entries(&l, 2, 3);
+	next_segment(&l);
+	unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+	next_segment(&l);
+	put1(&l, 3, WAL_ENTRY, 1, 1);
+	lose(&l, i);
+	for (unsigned judged = 0; judged < 2; judged++) {
+		if (judged)
+			reopen(&l);
+		for (unsigned op = 0; op < FAULT_OPS * VX_ARRAY_SIZE(errs); op++) {
+			bool fired = true;
+			for (unsigned n = 1; fired; n++) {
+				struct lab k = {.d = fakedisk_clone(l.d)};
+				struct vx_err err = VX_ERR_INIT;
+				assert_non_null(k.d);
+				struct disk *d = faultdisk(k.d);
+				faultdisk_arm((enum fault_op)(op / VX_ARRAY_SIZE(errs)), n,
+					errs[op % VX_ARRAY_SIZE(errs)]);
+				int rc = wal_open(d, DIR_NAME, &small, &k.w, &err);
+				fired = faultdisk_fired();
+				faultdisk_arm(FAULT_OPS, 0, 0);
+				assert_true(rc == 0 || fired);
+				assert_int_equal(rc != 0, err.msg[0] != 0);
+				wal_close(k.w);
+				assert_int_equal(fakedisk_open_handles(k.d), 0);
+				k.w = must_open(k.d);
+				assert_true(is_stopped(&k, 2));
+				must_be(&k, 3, 0, 0, 1);
+				must_be(&k, VITAL, 1, 0, 0);
+				end(&k);
+				runs++;
+				refused += rc != 0;
+			}
+		}
+	}
+	print_message("%u runs, %u refused\n", runs, refused);
+	assert_true(refused > 20 && refused < runs);
+	end(&l);
+}
+
+/* --- files ------------------------------------------------------------------------------------- */
+/* A verdict counts by its name, whatever is in it; other names do not. */
+static void a_verdict_is_a_name(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name, *text, *why;
+	} v[] = {
+		{"stopped-0000000002", "", "cannot be read"},
+		{"stopped-0000000002", "one\nand more\n", "one"},
+		{"stopped-0000000002", "a\tb\xff", "a?b?"},
+		{"stopped-", "x", NULL},
+		{"stopped-2", "x", NULL},
+		{"stopped-x", "x", NULL},
+		{"stopped-0000000002.tmp", "x", NULL},
+		{"stopped-00000000002", "x", NULL},
+		{"stopped-99999999999", "x", NULL},
+		{"stopped-99999999999999999999999", "x", NULL},
+	};
+	for (unsigned i = 0; i < VX_ARRAY_SIZE(v); i++) {
+		struct lab l = begin();
+		char path[64];
+		uint64_t term, index;
+		entries(&l, 2, 3);
+		(void)snprintf(path, sizeof path, DIR_NAME "/%s", v[i].name);
+		assert_int_equal(fakedisk_put(l.d, path, v[i].text, strlen(v[i].text)), 0);
+		reopen(&l);
+		assert_int_equal(is_stopped(&l, 2), v[i].why != NULL);
+		if (v[i].why) {
+			assert_non_null(strstr(wal_stopped(l.w, 2), v[i].why));
+			assert_int_equal(wal_lift(l.w, 2, &term, &index), 0);
+			assert_int_equal(term, 1);
+			assert_int_equal(index, 3);
+		} else {
+			assert_int_equal(wal_lift(l.w, 2, &term, &index), -ENOENT);
+		}
+		assert_int_equal(wal_lift(l.w, 77, &term, &index), -ENOENT);
+		assert_int_equal(wal_forget(l.w, 77), -EBUSY);
+		/* That the file is gone by now is as good. */
+		assert_int_equal(l.d->ops->unlink(l.d, path), 0);
+		assert_int_equal(wal_forget(l.w, 2), 0);
+		end(&l);
+	}
+}
+
+/* An operator who never takes copies away is asked to, before anything else is given up. */
+static void too_many_copies_are_refused(void **state)
+{
+	(void)state;
+	struct lab l = begin();
+	struct vx_err err = VX_ERR_INIT;
+	char path[64] = DIR_NAME "/0000000001.damaged";
+	size_t len = strlen(path);
+	entries(&l, 2, 3);
+	unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	lose(&l, i);
+	for (unsigned n = 2; n <= 100; n++) {
+		assert_int_equal(fakedisk_put(l.d, path, "x", 1), 0);
+		(void)snprintf(path + len, sizeof path - len, "-%u", n);
+	}
+	wal_close(l.w);
+	l.w = NULL;
+	assert_int_equal(wal_open(l.d, DIR_NAME, &small, &l.w, &err), -EEXIST);
+	assert_non_null(strstr(err.msg, "cannot be copied"));
+	assert_int_equal(l.d->ops->unlink(l.d, DIR_NAME "/0000000001.damaged-50"), 0);
+	l.w = must_open(l.d);
+	assert_true(is_stopped(&l, 2));
+	end(&l);
+}
+
+/* A flush that stands in the place of the next one, and is hurt in its own: who was in the next one is not known. */
+static void a_flush_in_the_place_of_another_is_a_loss(void **state)
+{
+	(void)state;
+	struct vx_err err = VX_ERR_INIT;
+	struct lab l = begin();
+	size_t size;
+	entries(&l, 2, 3);
+	unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+	put1(&l, 3, WAL_ENTRY, 1, 1);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	uint8_t *p = file(l.d, 1, "wal", &size);
+	memcpy(p + l.start[i + 1], p + l.start[i], WAL_BLOCK);
+	p[l.start[i] + WAL_FRAME_HDR] ^= 1;
+	wal_close(l.w);
+	l.w = NULL;
+	assert_int_equal(wal_open(l.d, DIR_NAME, &small, &l.w, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "suspect"));
+	end(&l);
+}
+
+/* Segments that are missing are a loss of anything; a number far off is no log of ours. */
+static void a_hole_is_a_loss(void **state)
+{
+	(void)state;
+	struct vx_err err = VX_ERR_INIT;
+	struct lab l = begin();
+	size_t size;
+	entries(&l, 2, 3);
+	next_segment(&l);
+	next_segment(&l);
+	put1(&l, 2, WAL_MARK, 3, 1);
+	wal_close(l.w);
+	l.w = NULL;
+	assert_int_equal(l.d->ops->unlink(l.d, DIR_NAME "/0000000002.wal"), 0);
+	/* The table behind it says that nothing of group 2 was in it but what is marked by now. */
+	l.w = must_open(l.d);
+	must_be(&l, 2, 1, 3, 3);
+	wal_close(l.w);
+	l.w = NULL;
+	uint8_t *p = file(l.d, 3, "wal", &size);
+	assert_int_equal(fakedisk_put(l.d, DIR_NAME "/0000002000.wal", p, size), 0);
+	assert_int_equal(wal_open(l.d, DIR_NAME, &small, &l.w, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "is missing"));
+	end(&l);
+}
+
+/* The data of a vote have no meaning, and so their damage has none. */
+static void data_that_mean_nothing_stop_nobody(void **state)
+{
+	(void)state;
+	struct lab l = begin();
+	struct wal_rec vote = {.group = 2,
+		.type = WAL_HARDSTATE,
+		.term = 4,
+		.vote = 2,
+		.data = "12345678",
+		.len = 8};
+	entries(&l, 2, 3);
+	assert_int_equal(wal_stage(l.w, &vote), 0);
+	unsigned i = flush(&l);
+	put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+	hurt(&l, i);
+	reopen(&l);
+	must_be(&l, 2, 4, 0, 3);
+	end(&l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -607,6 +842,13 @@ int main(void)
 		cmocka_unit_test(evidence_is_not_written_over),
 		cmocka_unit_test(the_reason_is_not_a_settled_one),
 		cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_up_to_there),
+		cmocka_unit_test(a_block_that_cannot_be_read_is_lost),
+		cmocka_unit_test(a_failing_call_changes_no_verdict),
+		cmocka_unit_test(a_verdict_is_a_name),
+		cmocka_unit_test(too_many_copies_are_refused),
+		cmocka_unit_test(a_flush_in_the_place_of_another_is_a_loss),
+		cmocka_unit_test(a_hole_is_a_loss),
+		cmocka_unit_test(data_that_mean_nothing_stop_nobody),
 	};
 
 	(void)!log_configure("off");
