@@ -71,7 +71,7 @@ ROT_PLANTS ?= $(sort $(wildcard tests/rot/plants/*.patch))
 check-rot: $(ROT_TESTS:%=$(OUT)/tests/%) ## every byte of every file, flipped
 	$(Q)env $(TEST_ENV) tests/rot/all.sh $(JOBS) \
 		$(foreach t,$(ROT_TESTS),'$(OUT)/tests/$(t)$(addprefix =,$(ROT_FLIPS_$(t)))')
-check-rot-plants: $(ROT_TESTS:%=$(OUT)/tests/%) ## bugs planted in what verifies files are found by those flips
+check-rot-plants: $(ROT_TESTS:%=$(OUT)/tests/%) $(OUT)/tests/wal/test_damage ## bugs planted in what verifies files are found by those flips
 	$(Q)env $(TEST_ENV) LIBS="$(ALL_LIBS)" tests/rot/plants.sh $(OUT)/plants \
 		'$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS))' '$(CC) $(ALL_LDFLAGS)' $(LIB) $(OUT)/tests $(ROT_PLANTS)
 

@@ -26,7 +26,7 @@ common()
 {
 	case $1 in
 	store) echo "$tests/store/fixture.o" ;;
-	wal) echo "$tests/wal/fakedisk.o $tests/wal/model.o $tests/wal/oom.o" ;;
+	wal) echo "$tests/wal/fakedisk.o $tests/wal/model.o $tests/wal/oom.o $tests/wal/faultdisk.o" ;;
 	cluster) echo "$tests/cluster/dbtest.o $tests/wal/oom.o" ;;
 	esac
 }
