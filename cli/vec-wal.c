@@ -93,10 +93,13 @@ static int on_row(void *ctx, const struct wal_view_row *r)
 		return 0;
 	cli_outf(cli.json ? "{\"group\":%u,\"term\":%" PRIu64 ",\"vote\":%" PRIu64
 			    ",\"mark\":%" PRIu64 ",\"mark_term\":%" PRIu64 ",\"last\":%" PRIu64
-			    "}\n"
+			    "%s}\n"
 			  : "  group %u term=%" PRIu64 " vote=%" PRIu64 " mark=%" PRIu64
-			    " mark_term=%" PRIu64 " last=%" PRIu64 "\n",
-		r->group, r->term, r->vote, r->mark_index, r->mark_term, r->last);
+			    " mark_term=%" PRIu64 " last=%" PRIu64 "%s\n",
+		r->group, r->term, r->vote, r->mark_index, r->mark_term, r->last,
+		!r->stopped ? ""
+		: cli.json  ? ",\"stopped\":true"
+			    : " stopped");
 	return 0;
 }
 

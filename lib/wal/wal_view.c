@@ -277,7 +277,8 @@ static int rows(struct view *v, const struct wal_shdr *h)
 			.mark_index = r.mark_index,
 			.mark_term = r.mark_term,
 			.first = r.first,
-			.last = r.last};
+			.last = r.last,
+			.stopped = r.stopped};
 		rc = v->ops->row(v->ctx, &show);
 	}
 	return rc;

@@ -31,6 +31,7 @@ struct wal_view_segment {
 struct wal_view_row {
 	uint32_t group;
 	uint64_t term, vote, mark_index, mark_term, first, last;
+	bool stopped; /* damage concerned it before this segment was begun */
 };
 struct wal_view_frame {
 	const char *file;
