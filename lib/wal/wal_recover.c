@@ -628,7 +628,10 @@ static int open_existing(struct scan *s)
 static int open_fresh(struct scan *s)
 {
 	s->w->next_number = 1;
-	int rc = tidy(s);
+	int rc = judge(s); /* verdicts outlive the log */
+	if (rc)
+		return rc;
+	rc = tidy(s);
 	if (rc == 0)
 		rc = wal_spares_ensure(s->w, 1);
 	if (rc == 0)

@@ -731,6 +731,32 @@ static void a_verdict_is_a_name(void **state)
 	}
 }
 
+/* It outlives the log itself. */
+static void a_verdict_outlives_the_log(void **state)
+{
+	(void)state;
+	for (uint32_t g = VITAL; g <= 2; g++) {
+		struct vx_err err = VX_ERR_INIT;
+		struct lab l = {.d = fakedisk_new()};
+		char path[64];
+		assert_non_null(l.d);
+		(void)snprintf(path, sizeof path, DIR_NAME "/stopped-%010u", g);
+		assert_int_equal(fakedisk_put(l.d, path, "x", 1), 0);
+		if (g == VITAL) {
+			assert_int_equal(wal_open(l.d, DIR_NAME, &small, &l.w, &err), -EUCLEAN);
+			assert_non_null(strstr(err.msg, "suspect: 1"));
+			assert_int_equal(fakedisk_used(l.d), 1);
+		} else {
+			l.w = must_open(l.d);
+			assert_true(is_stopped(&l, g));
+			put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+			reopen(&l);
+			assert_true(is_stopped(&l, g));
+		}
+		end(&l);
+	}
+}
+
 /* An operator who never takes copies away is asked to, before anything else is given up. */
 static void too_many_copies_are_refused(void **state)
 {
@@ -845,6 +871,7 @@ int main(void)
 		cmocka_unit_test(a_block_that_cannot_be_read_is_lost),
 		cmocka_unit_test(a_failing_call_changes_no_verdict),
 		cmocka_unit_test(a_verdict_is_a_name),
+		cmocka_unit_test(a_verdict_outlives_the_log),
 		cmocka_unit_test(too_many_copies_are_refused),
 		cmocka_unit_test(a_flush_in_the_place_of_another_is_a_loss),
 		cmocka_unit_test(a_hole_is_a_loss),
