@@ -25,6 +25,17 @@ static int to_errno(int rc)
 	return rc == -EUCLEAN ? EIO : -rc;
 }
 
+/* What whoever met the damage did not say. */
+static bool say_why(struct fs *fs, const struct loc *l, struct vx_err *ret)
+{
+	int rc;
+	struct coll *c = l->cid ? db_coll_by_cid(fs->db, l->cid, &rc, NULL) : NULL;
+
+	rc = c ? coll_why_damaged(c, ret) : 0;
+	coll_put(c);
+	return rc != 0;
+}
+
 static void log_refusal(struct fs *fs, const struct loc *l, const char *name, uint64_t line, int rc,
 	const struct vx_err *err)
 {
@@ -35,6 +46,9 @@ static void log_refusal(struct fs *fs, const struct loc *l, const char *name, ui
 		size_t n = strlen(path);
 		snprintf(path + n, sizeof path - n, ":%llu", (unsigned long long)line);
 	}
+	struct vx_err why = VX_ERR_INIT;
+	if (rc == -EUCLEAN && (!err || !err->msg[0]) && say_why(fs, l, &why))
+		err = &why;
 	errlog_add(path, to_errno(rc), "%s", vx_err_msg(err, rc));
 	log_debug("fs", "%s: %s: %s", path, vx_errno_name(rc), vx_err_msg(err, rc));
 }

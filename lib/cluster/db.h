@@ -327,6 +327,8 @@ struct coll_index_info {
 	const char *state;
 };
 int coll_index_info(struct coll *c, struct coll_index_info *ret);
+/* Why part of the collection is not served: the first slice that is quarantined, or whose shard is stopped.  0: all is. */
+int coll_why_damaged(struct coll *c, struct vx_err *err);
 /* Returns once the tail is empty and no compaction is due or under way; -ETIMEDOUT, -EINTR ('stop'). */
 VX_MUST_CHECK
 int coll_index_wait(struct coll *c, uint64_t deadline_ns, bool (*stop)(void *ctx), void *stop_ctx);

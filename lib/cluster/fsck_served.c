@@ -220,6 +220,15 @@ static int check_shard(struct served *s)
 {
 	struct shard *sh = s->db->shards[s->n.shard];
 	struct buf cids = BUF_INIT;
+
+	if (shard_stopped(sh)) {
+		char wal[4096];
+		int rc = path_join(wal, sizeof wal, "%s/wal", s->n.db.dir);
+		if (rc == 0)
+			verify_say(s->n.v, VERIFY_DAMAGE, wal, VERIFY_NOWHERE,
+				"shard %u is out of service: %s", s->n.shard, shard_stopped(sh));
+		return rc;
+	}
 	int rc = shard_slices(sh, add_cid, &cids);
 
 	/* Opening them first: what cannot be opened is quarantined. */

@@ -16,6 +16,15 @@ struct slice *coll_slice(struct coll *c, uint32_t shard, int *ret_rc, struct vx_
 	return sl;
 }
 
+int coll_why_damaged(struct coll *c, struct vx_err *err)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < c->n_places && rc == 0; i++)
+		slice_put(coll_slice(c, c->places[i].shard, &rc, err));
+	return rc;
+}
+
 static uint64_t make_handle(uint32_t shard, uint64_t rowid)
 {
 	return (uint64_t)shard << HANDLE_SHARD_SHIFT | rowid;

@@ -63,6 +63,10 @@ shard_of() { # COLLECTION: of a collection in one shard
 	done
 	run cat "$mnt/c/vec/r1.json"
 	[ "$status" -ne 0 ]
+	grep -q ' EIO c/vec/r1.json: shard 2 is stopped, its log is damaged' "$mnt/.vecfs/error_log"
+	run "$VECFS_BIN/vec-fsck" "$own"
+	[ "$status" -eq 4 ]
+	[[ $output == *"shard 2 is out of service: 0000000001.wal: offset"* ]]
 	run sh -c "echo '[9, 9, 9]' >$mnt/c/vec/new.json"
 	[ "$status" -ne 0 ]
 	run ls "$mnt/c/vec"
