@@ -354,6 +354,23 @@ out:
 	return rc;
 }
 
+int metadb_check(struct metadb *db, struct vx_err *err)
+{
+	sqlite3_stmt *st = NULL;
+	int rc = sqlite3_prepare_v2(db->c, "PRAGMA integrity_check(1)", -1, &st, NULL);
+
+	if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		const char *text = (const char *)sqlite3_column_text(st, 0);
+		rc = 0;
+		if (text && strcmp(text, "ok") != 0)
+			rc = vx_err_set(err, -EUCLEAN, "meta.db: %s", text);
+	} else {
+		rc = metadb_err(db, metadb_errno(db->c, sqlite3_extended_errcode(db->c)), err);
+	}
+	sqlite3_finalize(st);
+	return rc;
+}
+
 int metadb_applied(struct metadb *db, uint64_t *ret, struct vx_err *err)
 {
 	sqlite3_stmt *st;

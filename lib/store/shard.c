@@ -523,6 +523,25 @@ static int make_dirs(struct shard *s, const char *dir, struct vx_err *err)
 	return rc ? vx_err_set(err, rc, "%s: cannot make the directory", dir) : 0;
 }
 
+/* Closes the slice; the last pin is the caller's, and goes. */
+static void unload(struct slice *sl)
+{
+	struct shard *s = sl->shard;
+
+	vx_lock(&s->mu);
+	assert(sl->pins == 1 && sl->phase == SLICE_OPEN);
+	sl->pins = 0;
+	TAILQ_REMOVE(&s->lru, sl, lru);
+	sl->phase = SLICE_CLOSING;
+	s->n_open--;
+	vx_unlock(&s->mu);
+	close_slice(sl, false);
+	vx_lock(&s->mu);
+	sl->phase = SLICE_CLOSED;
+	vx_cond_broadcast(&s->cond);
+	vx_unlock(&s->mu);
+}
+
 int shard_create_slice(struct shard *s, const struct slice_schema *sc, const void *blob,
 	size_t blob_len, uint64_t index, struct vx_err *err)
 {
@@ -533,6 +552,12 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 
 	/* A replay: opening tells whether the slice was ever finished. */
 	struct slice *sl = slice_pin(s, sc->cid, &rc, err);
+	if (sl && !s->replayed && metadb_check(&sl->wdb, err) == -EUCLEAN) {
+		slice_quarantine(sl, -EUCLEAN, vx_err_msg(err, -EUCLEAN));
+		unload(sl);
+		sl = NULL;
+		rc = -EUCLEAN;
+	}
 	if (sl) {
 		slice_set_dirty(sl, UINT32_MAX, 0);
 		vx_lock(&sl->view_mu);
@@ -544,13 +569,20 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 		vx_unlock(&s->mu);
 		return 0;
 	}
-	if (rc != -ENOENT)
-		return rc;
-
 	vx_lock(&s->mu);
 	sl = shard_find(s, sc->cid);
 	bool known = sl != NULL;
+	/* The log that is being replayed has all that ever was in it, so that it does not matter what a power cut
+	 * has left of a file that was never synced. */
+	if (rc == -EUCLEAN && known && !s->replayed) {
+		log_info("store", "collection %u: made again from the log: %s", sc->cid,
+			sl->bad_msg);
+		sl->bad = 0;
+		rc = -ENOENT;
+	}
 	vx_unlock(&s->mu);
+	if (rc != -ENOENT)
+		return rc;
 	if (!known && !(sl = slice_new(s, sc->cid)))
 		return vx_err_set(err, -ENOMEM, "no memory for a slice");
 	store_remove_tree(s, sl->dir);

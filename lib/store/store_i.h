@@ -182,6 +182,9 @@ int metadb_copy(struct metadb *from, const char *to, struct vx_err *err);
 /* Opens such a copy; nothing is written. */
 VX_MUST_CHECK
 int metadb_open_copy(struct metadb *db, const char *path, unsigned cache_kib, struct vx_err *err);
+/* Reads every page and compares rows with indexes.  -EUCLEAN with what is wrong, -ENOMEM, -EIO. */
+VX_MUST_CHECK
+int metadb_check(struct metadb *db, struct vx_err *err);
 /* 'cid' 0: any.  -ENODATA: the directory was never finished. */
 VX_MUST_CHECK
 int metadb_load_state(struct metadb *db, uint32_t cid, struct slice_schema *ret_schema,

@@ -265,21 +265,22 @@ static int open_db(struct check *c, struct vx_err *err)
 	struct verify *v = c->v;
 	struct slice *sl = c->sl;
 	struct stat st;
+	bool remade = v->remakes && v->remakes(v->ctx, sl->cid);
 	int rc = stat(c->db_path, &st) < 0 ? -ENODATA : 0;
 
 	if (rc == 0)
 		rc = metadb_open(c->db, c->db_path, CHECK_CACHE_KIB, err);
 	if (rc == 0)
 		rc = metadb_load_state(c->db, sl->cid, &c->schema, &c->st, err);
+	if (rc == 0 && remade)
+		rc = metadb_check(c->db, err);
 	if (rc == -EUCLEAN || rc == -EIO || rc == -ENODATA) {
-		bool remade = v->remakes && v->remakes(v->ctx, sl->cid);
-		bool empty = rc == -ENODATA;
 		if (c->db->c && rc != -ENODATA) {
-			(void)!verify_sqlite(c->db->c, c->db_path, v);
+			if (!remade)
+				(void)!verify_sqlite(c->db->c, c->db_path, v);
 			metadb_close(c->db);
-			empty = slice_db_never_written(sl, c->db_path);
 		}
-		if (empty && remade && sl->generation == 1)
+		if (remade)
 			verify_say(v, VERIFY_NOTE, c->db_path, VERIFY_NOWHERE,
 				"was never finished; the log makes the slice again");
 		else
