@@ -11,7 +11,6 @@
 
 #include "base/log.h"
 #include "cli_client.h"
-#include "cluster/db.h"
 #include "cluster/fsck.h"
 #include "store/verify.h"
 
@@ -111,7 +110,7 @@ static int verdict(const struct verify *v)
 static int accept_it(const char *dir)
 {
 	struct vx_err err = VX_ERR_INIT;
-	int rc = db_accept_loss(dir, accept_loss, &err);
+	int rc = node_accept_loss(dir, accept_loss, &err);
 
 	if (rc)
 		return cli_fail(rc, &err);

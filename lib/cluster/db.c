@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cluster/db_i.h"
+#include "cluster/fsck.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -330,7 +331,7 @@ static int accept_loss(struct db *db, uint32_t group, struct vx_err *err)
 	return rc ? rc : repl_accept_loss(&ro, group, h.applied, err);
 }
 
-int db_accept_loss(const char *dir, const char *what, struct vx_err *err)
+int node_accept_loss(const char *dir, const char *what, struct vx_err *err)
 {
 	struct db_opts opts = {.data_dir = dir};
 	char *end;

@@ -42,12 +42,6 @@ struct db_opts {
 /* -EBUSY: another daemon has it; -EROFS, -EACCES: not writable; -EUCLEAN: damage, with the file. */
 VX_MUST_CHECK
 int db_open(const struct db_opts *opts, struct db **ret, struct vx_err *err);
-/* Damage to the log stops the shards that it concerns: db_open succeeds, their records are -EUCLEAN and all else goes on.
- * Such a shard ('what': its number; or "catalog", without which there is no db_open) takes part again, as its
- * store is, and what only the log had of it is given up.  Offline.  -ENOENT: nothing is stopped there; -EBUSY as
- * above; -EINVAL. */
-VX_MUST_CHECK
-int db_accept_loss(const char *dir, const char *what, struct vx_err *err);
 /* Finishes what was accepted, marks every shard, saves index checkpoints, unlocks. */
 void db_close(struct db *db);
 

@@ -33,4 +33,11 @@ int node_verify_served(
 /* Whether 'dir' is the node's directory. */
 bool node_serves(struct db *db, const char *dir);
 
+/* Damage to the log stops the shards that it concerns: db_open succeeds, their records are -EUCLEAN and all else goes on.
+ * Such a shard ('what': its number; or "catalog", without which there is no db_open) takes part again, as its
+ * store is, and what only the log had of it is given up.  Offline.  -ENOENT: nothing is stopped there; -EBUSY as
+ * above; -EINVAL. */
+VX_MUST_CHECK
+int node_accept_loss(const char *dir, const char *what, struct vx_err *err);
+
 #endif

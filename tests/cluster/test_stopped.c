@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "cluster/db_i.h"
+#include "cluster/fsck.h"
 #include "dbtest.h"
 #include "wal/wal_view.h"
 
@@ -241,15 +242,15 @@ static void the_others_go_on(void **state)
 		}
 
 		/* Whoever accepts the loss has what the store has.  Nobody else has lost anything. */
-		assert_int_equal(db_accept_loss(dir, "9", &err), -EINVAL);
-		assert_int_equal(db_accept_loss(dir, "one", &err), -EINVAL);
-		assert_int_equal(db_accept_loss(dir, "catalog", &err), -ENOENT);
-		assert_int_equal(db_accept_loss(dir, shard ? "0" : "1", &err), -ENOENT);
+		assert_int_equal(node_accept_loss(dir, "9", &err), -EINVAL);
+		assert_int_equal(node_accept_loss(dir, "one", &err), -EINVAL);
+		assert_int_equal(node_accept_loss(dir, "catalog", &err), -ENOENT);
+		assert_int_equal(node_accept_loss(dir, shard ? "0" : "1", &err), -ENOENT);
 		err.msg[0] = 0;
-		rc = db_accept_loss(dir, what, &err);
+		rc = node_accept_loss(dir, what, &err);
 		if (rc)
-			fail_msg("db_accept_loss: %s", vx_err_msg(&err, rc));
-		assert_int_equal(db_accept_loss(dir, what, &err), -ENOENT);
+			fail_msg("node_accept_loss: %s", vx_err_msg(&err, rc));
+		assert_int_equal(node_accept_loss(dir, what, &err), -ENOENT);
 		db = open_it(dir);
 		/* The process died, not the machine: the store had applied all of it. */
 		must_have(db, bad, 1, RECORDS, 1);
@@ -293,9 +294,9 @@ static void the_catalog_is_vital(void **state)
 	wipe(dir, META_GROUP);
 	assert_int_equal(db_open(&o, &db, &err), -EUCLEAN);
 	assert_non_null(strstr(err.msg, "suspect: 1"));
-	assert_int_equal(db_accept_loss(dir, "0", &err), -EUCLEAN);
+	assert_int_equal(node_accept_loss(dir, "0", &err), -EUCLEAN);
 	err.msg[0] = 0;
-	assert_ok(db_accept_loss(dir, "catalog", &err));
+	assert_ok(node_accept_loss(dir, "catalog", &err));
 	db = open_it(dir);
 	for (unsigned i = 0; i < 20; i++) {
 		snprintf(name, sizeof name, "c%u", i);
