@@ -373,6 +373,11 @@ static int reader_get(struct wal *w, struct reader *r, const struct wal_seg *s, 
 		}
 		r->len = 0;
 		rc = disk_pread(w->disk, r->fd, r->buf, want, at.off);
+		/* The file of a damaged segment may end before the segment does. */
+		if (rc == -EUCLEAN && want > n) {
+			want = n;
+			rc = disk_pread(w->disk, r->fd, r->buf, want, at.off);
+		}
 		if (rc)
 			return rc;
 		r->off = at.off;

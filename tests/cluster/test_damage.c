@@ -488,7 +488,8 @@ static char *make_catalog(bool killed)
 			_exit(1);
 		coll_put(c);
 		coll_put(dt_create(db, "marked", DIM, VX_COSINE, 1));
-		while (stat(mark, &st) < 0)
+		/* It is made, then written. */
+		while (stat(mark, &st) < 0 || st.st_size == 0)
 			usleep(10000);
 		coll_put(dt_create(db, "later", DIM, VX_L2, 1));
 		if (killed)

@@ -304,7 +304,7 @@ static void whoever_goes_on_has_lost_nothing(void **state)
 			size_t size;
 			uint8_t *p = segment(h.d, h.seq[i], "wal", &size);
 			uint64_t what = model_rng(&h.rng) % 8;
-			if (!p)
+			if (!p || h.start[i] + h.len[i] > size)
 				continue;
 			if (what == 0 && h.seq[i] != h.seq[h.n])
 				memset(p, 0, WAL_BLOCK);
@@ -312,6 +312,17 @@ static void whoever_goes_on_has_lost_nothing(void **state)
 				char path[64];
 				(void)snprintf(path, sizeof path, DIR_NAME "/%010u.wal", h.seq[i]);
 				assert_int_equal(h.d->ops->unlink(h.d, path), 0);
+			} else if (what == 2 && h.seq[i] != h.seq[h.n]) {
+				/* The file ends early. */
+				uint8_t *rest = malloc(h.start[i] + h.len[i] / 2);
+				assert_non_null(rest);
+				memcpy(rest, p, h.start[i] + h.len[i] / 2);
+				char path[64];
+				(void)snprintf(path, sizeof path, DIR_NAME "/%010u.wal", h.seq[i]);
+				assert_int_equal(
+					fakedisk_put(h.d, path, rest, h.start[i] + h.len[i] / 2),
+					0);
+				free(rest);
 			} else
 				memset(p + h.start[i] + model_rng(&h.rng) % h.len[i] / 512 * 512,
 					0xa5, 512);
