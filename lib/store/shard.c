@@ -542,6 +542,14 @@ static void unload(struct slice *sl)
 	vx_unlock(&s->mu);
 }
 
+/* Is the entry 'index', which makes the slice, older than all that is in it?  One that a mark had claimed before stood already. */
+static bool begins_with(const struct slice *sl, uint64_t index)
+{
+	uint64_t claimed = slice_claim(sl);
+
+	return claimed == 0 || claimed >= index;
+}
+
 int shard_create_slice(struct shard *s, const struct slice_schema *sc, const void *blob,
 	size_t blob_len, uint64_t index, struct vx_err *err)
 {
@@ -552,7 +560,8 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 
 	/* A replay: opening tells whether the slice was ever finished. */
 	struct slice *sl = slice_pin(s, sc->cid, &rc, err);
-	if (sl && !s->replayed && metadb_check(&sl->wdb, err) == -EUCLEAN) {
+	if (sl && !s->replayed && begins_with(sl, index) &&
+		metadb_check(&sl->wdb, err) == -EUCLEAN) {
 		slice_quarantine(sl, -EUCLEAN, vx_err_msg(err, -EUCLEAN));
 		unload(sl);
 		sl = NULL;
@@ -574,7 +583,7 @@ int shard_create_slice(struct shard *s, const struct slice_schema *sc, const voi
 	bool known = sl != NULL;
 	/* The log that is being replayed has all that ever was in it, so that it does not matter what a power cut
 	 * has left of a file that was never synced. */
-	if (rc == -EUCLEAN && known && !s->replayed) {
+	if (rc == -EUCLEAN && known && !s->replayed && begins_with(sl, index)) {
 		log_info("store", "collection %u: made again from the log: %s", sc->cid,
 			sl->bad_msg);
 		sl->bad = 0;

@@ -248,15 +248,18 @@ bool slice_db_never_written(struct slice *sl, const char *path)
 	return any == 0;
 }
 
-/* The mark has let go of the log up to what it claims. */
-static int check_claim(struct slice *sl, struct vx_err *err)
+uint64_t slice_claim(const struct slice *sl)
 {
 	char path[STORE_PATH_MAX];
 
-	int rc = store_path(path, sl->dir, SLICE_CLAIM);
-	if (rc)
-		return rc;
-	uint64_t claimed = claim_read(disk_real(), path);
+	return store_path(path, sl->dir, SLICE_CLAIM) ? 0 : claim_read(disk_real(), path);
+}
+
+/* The mark has let go of the log up to what it claims. */
+static int check_claim(struct slice *sl, struct vx_err *err)
+{
+	uint64_t claimed = slice_claim(sl);
+
 	if (sl->st.applied >= claimed)
 		return 0;
 	return vx_err_set(err, -EUCLEAN,

@@ -412,6 +412,8 @@ int roster_peek(struct shard *s, int (*each)(struct shard *s, uint32_t cid));
 VX_MUST_CHECK
 int slice_open(struct slice *sl, struct vx_err *err);
 void slice_close(struct slice *sl);
+/* The index up to which a mark has vouched for meta.db; 0: none has. */
+uint64_t slice_claim(const struct slice *sl);
 struct view slice_view(struct slice *sl);
 struct seg *slice_seg(const struct slice *sl, uint32_t no);
 /* Opens a segment, or makes it ('fresh'), and puts it among the slice's. */

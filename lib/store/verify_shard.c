@@ -265,7 +265,8 @@ static int open_db(struct check *c, struct vx_err *err)
 	struct verify *v = c->v;
 	struct slice *sl = c->sl;
 	struct stat st;
-	bool remade = v->remakes && v->remakes(v->ctx, sl->cid);
+	/* One that a mark has claimed is not as new as the entry that the log still has. */
+	bool remade = v->remakes && v->remakes(v->ctx, sl->cid) && slice_claim(sl) == 0;
 	int rc = stat(c->db_path, &st) < 0 ? -ENODATA : 0;
 
 	if (rc == 0)

@@ -647,6 +647,45 @@ static void store_a_torn_slice_is_made_again(void **state)
 	}
 }
 
+/* An entry that makes a slice which stood already has not all of it: the slice is damaged, and nothing of it is thrown away. */
+static void store_a_marked_slice_is_not_made_again(void **state)
+{
+	(void)state;
+	struct fix f;
+	struct vx_err err = VX_ERR_INIT;
+	char path[512];
+	uint8_t before[4096], after[4096], junk[4096];
+	int rc = 0;
+
+	memset(junk, 0x5a, sizeof junk);
+	fix_init(&f, NULL);
+	assert_int_equal(fix_create(&f, CID), 0);
+	for (uint32_t k = 0; k < 20; k++)
+		assert_int_equal(fix_apply(&f, fix_upsert(&f, CID, k, 1), NULL, NULL), 0);
+	fix_mark(&f);
+	assert_int_equal(fix_create(&f, CID), 0);
+	fix_close(&f, false);
+	char name[64];
+	snprintf(name, sizeof name, "c-%u/meta.db", CID);
+	fix_path(&f, name, path);
+	int fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, junk, sizeof junk, 4096), sizeof junk);
+	assert_int_equal(pread(fd, before, sizeof before, 8192), sizeof before);
+	close(fd);
+	fix_open(&f);
+	fix_replay(&f);
+	shard_replayed(f.s);
+	assert_null(shard_slice_get(f.s, CID, &rc, &err));
+	assert_int_equal(rc, -EUCLEAN);
+	fd = open(path, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, after, sizeof after, 8192), sizeof after);
+	close(fd);
+	assert_memory_equal(before, after, sizeof after);
+	fix_release(&f);
+}
+
 /* A damaged slice answers EUCLEAN; its neighbour never notices. */
 static void store_damage_stays_in_its_slice(void **state)
 {
@@ -986,6 +1025,7 @@ int main(void)
 		cmocka_unit_test(store_mark_of_many_slices_holds),
 		cmocka_unit_test(store_unfinished_slice_is_damage_after_the_replay),
 		cmocka_unit_test(store_a_torn_slice_is_made_again),
+		cmocka_unit_test(store_a_marked_slice_is_not_made_again),
 		cmocka_unit_test(store_damage_stays_in_its_slice),
 		cmocka_unit_test(store_full_disk_can_be_retried),
 		cmocka_unit_test(store_full_disk_under_sqlite_can_be_retried),
