@@ -670,7 +670,7 @@ static void store_a_marked_slice_is_not_made_again(void **state)
 	fix_path(&f, name, path);
 	int fd = open(path, O_RDWR);
 	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, junk, sizeof junk, 4096), sizeof junk);
+	assert_int_equal(pwrite(fd, junk, sizeof junk, 0), sizeof junk);
 	assert_int_equal(pread(fd, before, sizeof before, 8192), sizeof before);
 	close(fd);
 	fix_open(&f);
