@@ -327,17 +327,6 @@ static bool is_shard(const struct served *s, const char *name)
 	return strcmp(name, want) == 0;
 }
 
-/* "0000000012.wal", "spare-0000000013.seg", and a spare in the making: ".tmp". */
-static bool is_log(const char *name)
-{
-	bool spare = strncmp(name, "spare-", 6) == 0;
-	const char *number = name + (spare ? 6 : 0), *end = number + 10;
-
-	return strspn(number, "0123456789") == 10 &&
-	       (spare ? strcmp(end, ".seg") == 0 || strcmp(end, ".tmp") == 0
-		      : strcmp(end, ".wal") == 0);
-}
-
 static bool is_ours(const struct served *s, const char *name)
 {
 	static const char *const names[] = {"lock", "node.json", "wal", "catalog.db",
@@ -364,7 +353,7 @@ static int check_names(struct served *s, const char *sub)
 		return errno == ENOENT ? 0 : -errno; /* said */
 	while (rc == 0 && (e = readdir(d))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
-			(sub[0] ? is_log(e->d_name) : is_ours(s, e->d_name)))
+			(sub[0] ? wal_is_name(e->d_name) : is_ours(s, e->d_name)))
 			continue;
 		rc = path_join(path, sizeof path, "%s/%s", dir, e->d_name);
 		if (rc == 0)

@@ -107,6 +107,9 @@ void wal_group_state_release(struct wal_group_state *st);
  * loaded with -EUCLEAN, and nothing may be staged of it. */
 const char *wal_stopped(const struct wal *w, uint32_t group);
 
+/* Whether a file of that name in the log's directory is the log's: docs/format-wal.md, "Files". */
+bool wal_is_name(const char *name);
+
 /* The first damaged place that the open found, whether it concerned a group or nobody; NULL: none.  As text of at most 255
  * bytes, of the log's. */
 const char *wal_damage(const struct wal *w);

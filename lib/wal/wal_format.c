@@ -8,6 +8,7 @@
 #include "wal/wal_i.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdio.h>
 
 #include "base/hash.h"
@@ -230,6 +231,25 @@ void wal_row_get(const uint8_t *hdr, unsigned i, struct wal_row *ret)
 		.last = get_le64(r + 48),
 		.stopped = get_le64(r + 56) & ROW_STOPPED,
 	};
+}
+
+bool wal_is_name(const char *name)
+{
+	bool spare = strncmp(name, "spare-", 6) == 0, stopped = strncmp(name, "stopped-", 8) == 0;
+	const char *number = name + (spare ? 6 : stopped ? 8 : 0), *end = number + 10;
+
+	if (strspn(number, "0123456789") != 10)
+		return false;
+	if (spare)
+		return strcmp(end, ".seg") == 0 || strcmp(end, ".tmp") == 0;
+	if (stopped)
+		return *end == 0 || strcmp(end, ".tmp") == 0;
+	if (strncmp(end, ".damaged", 8) != 0)
+		return strcmp(end, ".wal") == 0;
+	end += 8;
+	if (*end == '-' && isdigit((unsigned char)end[1]))
+		end += 1 + strspn(end + 1, "0123456789");
+	return *end == 0 || strcmp(end, ".tmp") == 0;
 }
 
 void wal_path(const struct wal *w, char *ret, const char *kind, uint32_t n)

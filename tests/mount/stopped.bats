@@ -67,6 +67,12 @@ shard_of() { # COLLECTION: of a collection in one shard
 	run "$VECFS_BIN/vec-fsck" "$own"
 	[ "$status" -eq 4 ]
 	[[ $output == *"shard 2 is out of service: 0000000001.wal: offset"* ]]
+	run "$VECFS_BIN/vec-fsck" -v "$own"
+	[[ $output != *"does not belong"* ]]
+	# Offline only.
+	run "$VECFS_BIN/vec-fsck" --accept-loss 2 "$own"
+	[ "$status" -ne 0 ]
+	[[ $output == *"is in use by another vecfsd"* ]]
 	run sh -c "echo '[9, 9, 9]' >$mnt/c/vec/new.json"
 	[ "$status" -ne 0 ]
 	run ls "$mnt/c/vec"
@@ -96,6 +102,11 @@ shard_of() { # COLLECTION: of a collection in one shard
 	run "$VECFS_BIN/vec-fsck" --accept-loss 1 "$own"
 	[ "$status" -ne 0 ]
 	[[ $output == *"has lost nothing"* ]]
+	run "$VECFS_BIN/vec-fsck" --accept-loss 2 -r "$own"
+	[ "$status" -eq 2 ]
+	run "$VECFS_BIN/vec-fsck" --accept-loss 2 "$BATS_TEST_TMPDIR"
+	[ "$status" -ne 0 ]
+	[[ $output == *"node.json: No such file"* ]]
 	run "$VECFS_BIN/vec-fsck" --accept-loss two "$own"
 	[ "$status" -ne 0 ]
 	[[ $output == *"neither the number of a shard nor 'catalog'"* ]]

@@ -688,6 +688,22 @@ static void a_failing_call_changes_no_verdict(void **state)
 
 /* --- files ------------------------------------------------------------------------------------- */
 /* A verdict counts by its name, whatever is in it; other names do not. */
+static void what_the_log_makes_is_its_own(void **state)
+{
+	(void)state;
+	static const char *const ours[] = {"0000000001.wal", "spare-0000000002.seg",
+		"spare-0000000002.tmp", "stopped-0000000003", "stopped-0000000003.tmp",
+		"0000000001.damaged", "0000000001.damaged.tmp", "0000000001.damaged-2"};
+	static const char *const others[] = {"", "1.wal", "0000000001.wal.old", "00000000012.wal",
+		"spare-0000000002", "stopped-3", "stopped-0000000003.old", "0000000001.damaged-",
+		"0000000001.damaged2", "notes"};
+
+	for (size_t i = 0; i < VX_ARRAY_SIZE(ours); i++)
+		assert_true(wal_is_name(ours[i]));
+	for (size_t i = 0; i < VX_ARRAY_SIZE(others); i++)
+		assert_false(wal_is_name(others[i]));
+}
+
 static void a_verdict_is_a_name(void **state)
 {
 	(void)state;
@@ -870,6 +886,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_up_to_there),
 		cmocka_unit_test(a_block_that_cannot_be_read_is_lost),
 		cmocka_unit_test(a_failing_call_changes_no_verdict),
+		cmocka_unit_test(what_the_log_makes_is_its_own),
 		cmocka_unit_test(a_verdict_is_a_name),
 		cmocka_unit_test(a_verdict_outlives_the_log),
 		cmocka_unit_test(too_many_copies_are_refused),
