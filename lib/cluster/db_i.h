@@ -224,10 +224,6 @@ VX_MUST_CHECK
 int home_open(struct db *db, struct vx_err *err); /* directory, lock, node.json */
 VX_MUST_CHECK
 int home_open_existing(struct db *db, struct vx_err *err); /* the same where there is one */
-/* flock of DATA/lock, exclusive.  A daemon that was killed a moment ago may still be on its way out, so it is waited
- * for a second.  -EWOULDBLOCK: another one has it. */
-VX_MUST_CHECK
-int home_flock(int fd);
 /* Of db->dir; fills node_id and n_shards. */
 VX_MUST_CHECK
 int home_read_identity(struct db *db, const char *path, struct vx_err *err);

@@ -61,18 +61,6 @@ static int sync_parent(const char *dir)
 	return disk_real()->ops->sync_dir(disk_real(), end ? path : ".");
 }
 
-int home_flock(int fd)
-{
-	uint64_t deadline = clock_mono_ns() + LOCK_WAIT_NS;
-
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK || clock_mono_ns() >= deadline)
-			return -errno;
-		usleep(20000);
-	}
-	return 0;
-}
-
 static int lock_dir(struct db *db, struct vx_err *err)
 {
 	char path[4096];
@@ -83,15 +71,20 @@ static int lock_dir(struct db *db, struct vx_err *err)
 	db->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (db->lock_fd < 0)
 		return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
-	rc = home_flock(db->lock_fd);
-	if (rc) {
+	/* A daemon that was killed a moment ago may still be on its way out. */
+	uint64_t deadline = clock_mono_ns() + LOCK_WAIT_NS;
+	int got;
+	while ((got = flock(db->lock_fd, LOCK_EX | LOCK_NB)) < 0 && errno == EWOULDBLOCK &&
+		clock_mono_ns() < deadline)
+		usleep(20000);
+	if (got < 0) {
 		char pid[32] = "";
 		ssize_t n = pread(db->lock_fd, pid, sizeof pid - 1, 0);
 
 		pid[n > 0 ? n : 0] = 0;
 		pid[strcspn(pid, "\n")] = 0;
-		if (rc != -EWOULDBLOCK)
-			return vx_err_set(err, rc, "%s: %s", path, strerror(-rc));
+		if (errno != EWOULDBLOCK)
+			return vx_err_set(err, -errno, "%s: %s", path, strerror(errno));
 		return vx_err_set(err, -EBUSY, "%s is in use by another vecfsd (pid %s)", db->dir,
 			pid[0] ? pid : "unknown");
 	}

@@ -135,13 +135,13 @@ static int add_cid(void *arg, uint32_t cid)
 /* --- the roster -------------------------------------------------------------------------------- */
 
 struct roster_look {
-	struct shard stub; /* what reading it asks of a shard */
+	struct shard like; /* dir, disk and id of the one that is served */
 	struct buf cids;
 };
 
-static int on_roster(struct shard *stub, uint32_t cid)
+static int on_roster(struct shard *like, uint32_t cid)
 {
-	struct roster_look *l = VX_CONTAINER_OF(stub, struct roster_look, stub);
+	struct roster_look *l = VX_CONTAINER_OF(like, struct roster_look, like);
 
 	return buf_put_le32(&l->cids, cid);
 }
@@ -155,10 +155,10 @@ static int check_roster(struct shard *s, struct verify *v)
 
 	if (!l)
 		return -ENOMEM;
-	l->stub.dir = s->dir;
-	l->stub.disk = s->disk;
-	l->stub.id = s->id;
-	int rc = roster_peek(&l->stub, on_roster);
+	l->like.dir = s->dir;
+	l->like.disk = s->disk;
+	l->like.id = s->id;
+	int rc = roster_peek(&l->like, on_roster);
 	v->told = 0;
 	if (rc == -EUCLEAN && store_path(path, s->dir, SHARD_ROSTER) == 0)
 		verify_say(v, VERIFY_DERIVED, path, 0, "is damaged");

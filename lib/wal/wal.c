@@ -251,8 +251,6 @@ static int write_frame(struct wal *w, struct wal_frame *f, size_t at, size_t end
 		b = w->scratch.data;
 		memcpy(b + WAL_FRAME_HDR, f->data + at, end - at);
 	}
-	for (size_t p = WAL_FRAME_HDR; p < len; p += wal_rec_size(get_le32(b + p + 4)))
-		wal_rec_seal(b + p, tag, seed);
 	struct wal_fhdr fh = {
 		.number = w->next_number,
 		.tag = tag,
@@ -260,8 +258,10 @@ static int write_frame(struct wal *w, struct wal_frame *f, size_t at, size_t end
 		.len = (uint32_t)len,
 		.before = w->last_groups,
 	};
-	for (size_t p = WAL_FRAME_HDR; p < len; p += wal_rec_size(get_le32(b + p + 4)))
+	for (size_t p = WAL_FRAME_HDR; p < len; p += wal_rec_size(get_le32(b + p + 4))) {
+		wal_rec_seal(b + p, tag, seed);
 		wal_gset_add(&fh.groups, get_le32(b + p + 12));
+	}
 	wal_fhdr_put(b, &fh, seed);
 	memset(b + len, 0, padded - len);
 	int rc = wal_sync_write(w, b, padded, s->end);

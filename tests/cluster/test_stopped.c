@@ -268,6 +268,51 @@ static void the_others_go_on(void **state)
 	}
 }
 
+static void alone_run(struct db *db)
+{
+	struct coll *c = dt_create(db, "a", DIM, VX_L2, 1);
+	struct vx_err err = VX_ERR_INIT;
+
+	for (uint64_t i = 1; i <= RECORDS; i++)
+		assert_ok(dt_put(c, i, 1, DIM, &err));
+	coll_put(c);
+}
+
+/* Where no shard is left nothing new can be made, and the reason is said. */
+static void the_only_shard_may_be_stopped_too(void **state)
+{
+	char *dir = dt_mkdir();
+	struct coll_schema sc = {.metric = VX_L2};
+	struct db_opts o = {
+		.data_dir = dir, .shards = 1, .create = true, .mark_interval_ms = 3600 * 1000};
+	struct vx_err err = VX_ERR_INIT;
+	struct db *db;
+	int status;
+
+	(void)state;
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		assert_ok(db_open(&o, &db, &err));
+		alone_run(db);
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	wipe(dir, SHARD_GROUP0);
+	assert_ok(db_open(&o, &db, &err));
+	assert_int_equal(db_create(db, "b", &sc, &err), -EUCLEAN);
+	assert_non_null(strstr(err.msg, "every shard is stopped: 0000000001.wal: offset"));
+	db_close(db);
+	assert_ok(node_accept_loss(dir, "0", &err));
+	assert_ok(db_open(&o, &db, &err));
+	assert_ok(db_create(db, "b", &sc, &err));
+	struct coll *c = dt_coll(db, "a");
+	assert_int_equal(coll_count(c), RECORDS);
+	coll_put(c);
+	db_close(db);
+	dt_rm(dir);
+}
+
 static void catalog_run(struct db *db)
 {
 	char name[16];
@@ -316,6 +361,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_others_go_on),
+		cmocka_unit_test(the_only_shard_may_be_stopped_too),
 		cmocka_unit_test(the_catalog_is_vital),
 	};
 
