@@ -545,6 +545,18 @@ static bool reserved(const struct image *m, size_t at)
 	return strstr(m->path, ".vec") && at >= VEC_VECTORS + 2048 * DIM * sizeof(float);
 }
 
+/* The file whose path ends so. */
+static struct image *image_named(struct rot *r, const char *name)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		const char *end = strstr(r->img[i].path, name);
+		if (end && strcmp(end, name) == 0)
+			return &r->img[i];
+	}
+	fail_msg("no file %s", name);
+	return NULL;
+}
+
 static void flip_file(const char *name, enum form form, unsigned entries, enum rule rule)
 {
 	static struct rot r;
@@ -552,12 +564,7 @@ static void flip_file(const char *name, enum form form, unsigned entries, enum r
 
 	/* With fewer there is no graph, and nothing is taken from a checkpoint. */
 	rot_init(&r, form, entries, rule == INDEX_REFUSED ? 600 : 0);
-	for (size_t i = 0; i < r.n; i++) {
-		if (strstr(r.img[i].path, name) &&
-			strlen(strstr(r.img[i].path, name)) == strlen(name))
-			m = &r.img[i];
-	}
-	assert_non_null(m);
+	m = image_named(&r, name);
 	/* Without a flip all is well. */
 	restore(&r);
 	assert_true(look(&r));
@@ -595,12 +602,7 @@ static void rot_in_meta_db_that_says_it_has_no_sums(void **state)
 	struct image *m = NULL;
 
 	rot_init(&r, SETTLED, 60, 0);
-	for (size_t i = 0; i < r.n; i++) {
-		const char *end = strstr(r.img[i].path, "meta.db");
-		if (end && strcmp(end, "meta.db") == 0)
-			m = &r.img[i];
-	}
-	assert_non_null(m);
+	m = image_named(&r, "meta.db");
 	assert_int_equal(m->runs[0].at, 0);
 	for (unsigned n = 0; n < SAMPLE; n++) {
 		size_t run = fix_rnd(&r.f) % m->n_runs, k = fix_rnd(&r.f) % m->runs[run].len;
@@ -627,12 +629,7 @@ static void rot_in_all_of_the_first_page(void **state)
 	static const size_t heads[] = {0, 15, 16, 17, 18, 19, 20, 21, 24, 95, 99, 4088, 4095};
 
 	rot_init(&r, SETTLED, 60, 0);
-	for (size_t i = 0; i < r.n; i++) {
-		const char *end = strstr(r.img[i].path, "meta.db");
-		if (end && strcmp(end, "meta.db") == 0)
-			m = &r.img[i];
-	}
-	assert_non_null(m);
+	m = image_named(&r, "meta.db");
 	assert_int_equal(m->runs[0].at, 0);
 	for (unsigned n = 0; n < SAMPLE; n++) {
 		uint8_t page[4096];
@@ -673,12 +670,7 @@ static void rot_in_the_first_page_below_its_log(void **state)
 	unsigned noticed = 0;
 
 	rot_init(&r, MIXED, 60, 0);
-	for (size_t i = 0; i < r.n; i++) {
-		const char *end = strstr(r.img[i].path, "meta.db");
-		if (end && strcmp(end, "meta.db") == 0)
-			m = &r.img[i];
-	}
-	assert_non_null(m);
+	m = image_named(&r, "meta.db");
 	for (unsigned n = 0; n < SAMPLE; n++) {
 		static const size_t at[] = {0, 5, 16, 17, 20};
 		size_t head = at[n % VX_ARRAY_SIZE(at)];

@@ -1,4 +1,9 @@
 /* model.c - the log's meaning, written down a second time and as simply as can be. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
 #include "model.h"
 
 #include <stdio.h>
@@ -227,4 +232,15 @@ const char *model_differs(const struct model *m, const struct loaded *l)
 		}
 	}
 	return NULL;
+}
+
+struct wal *log_must_open(struct disk *d, const char *dir, const struct wal_opts *o)
+{
+	struct vx_err err = VX_ERR_INIT;
+	struct wal *w = NULL;
+	int rc = wal_open(d, dir, o, &w, &err);
+
+	if (rc)
+		fail_msg("wal_open: %s", vx_err_msg(&err, rc));
+	return w;
 }

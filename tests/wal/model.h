@@ -59,4 +59,7 @@ const char *model_differs(const struct model *m, const struct loaded *l);
 
 uint64_t model_rng(uint64_t *state);
 
+/* Opens the log in 'dir', or fails the test with the reason. */
+struct wal *log_must_open(struct disk *d, const char *dir, const struct wal_opts *o);
+
 #endif

@@ -42,13 +42,7 @@ struct history {
 
 static struct wal *must_open(struct disk *d)
 {
-	struct vx_err err = VX_ERR_INIT;
-	struct wal *w = NULL;
-	int rc = wal_open(d, DIR_NAME, &small, &w, &err);
-
-	if (rc)
-		fail_msg("wal_open: %s", vx_err_msg(&err, rc));
-	return w;
+	return log_must_open(d, DIR_NAME, &small);
 }
 
 /* One flush of records of 'one' group (0: of any). */

@@ -40,20 +40,9 @@ static struct disk *must_disk(struct disk *d)
 	return d;
 }
 
-static struct wal *open_with(struct disk *d, const struct wal_opts *o)
-{
-	struct vx_err err = VX_ERR_INIT;
-	struct wal *w = NULL;
-	int rc = wal_open(d, DIR_NAME, o, &w, &err);
-
-	if (rc)
-		fail_msg("wal_open: %s", vx_err_msg(&err, rc));
-	return w;
-}
-
 static struct wal *must_open(struct disk *d)
 {
-	return open_with(d, &small);
+	return log_must_open(d, DIR_NAME, &small);
 }
 
 /* A fault while reading is told, breaks nothing, and is over. */
@@ -379,14 +368,14 @@ static void refused_direct_writes_are_done_otherwise(void **state)
 		/* It worked once; the disk is another now. */
 		uint64_t rng = 5;
 		faultdisk_real(DIRECT_WORKS);
-		w = open_with(disk_real(), &small);
+		w = log_must_open(disk_real(), DIR_NAME, &small);
 		assert_true(w->try_direct);
 		assert_true(steps(r, w, &rng, 3));
 		assert_int_equal(wal_upkeep(w), 0);
 		faultdisk_real(direct);
 		/* The open segment is written no more: the spares and the next segment ask anew. */
 		wal_close(w);
-		w = open_with(disk_real(), &small);
+		w = log_must_open(disk_real(), DIR_NAME, &small);
 		w->try_direct = true;
 		while (w->segs[0].seq + w->n_segs < 12) {
 			assert_true(steps(r, w, &rng, 1));
@@ -490,7 +479,7 @@ static void segments_of_another_size_do_not_come_back(void **state)
 	o.segment_size_bytes *= 2;
 	o.spare_segments = 30;
 	for (unsigned i = 0; i < 2; i++) {
-		w = open_with(r->d, &o);
+		w = log_must_open(r->d, DIR_NAME, &o);
 		must_hold(w, &r->acked);
 		assert_int_equal(w->n_spares, i ? o.spare_segments : 0);
 		uint32_t old = wal_cur(w)->seq;
@@ -620,7 +609,7 @@ static void defaults_are_filled_in(void **state)
 	struct wal_stats st;
 
 	fakedisk_limit(d, 3 * (uint64_t)WAL_SEG_DEFAULT);
-	struct wal *w = open_with(d, &o);
+	struct wal *w = log_must_open(d, DIR_NAME, &o);
 	wal_stat(w, &st);
 	assert_string_equal(st.backend, "pwrite");
 	assert_int_equal(st.size_bytes, WAL_SEG_DEFAULT);
@@ -751,7 +740,7 @@ static void a_very_long_flush_gives_its_memory_back(void **state)
 	struct model m = {0};
 	size_t len = WAL_FRAME_KEEP + 5000;
 
-	struct wal *w = open_with(d, &o);
+	struct wal *w = log_must_open(d, DIR_NAME, &o);
 	for (uint64_t i = 1; i <= 2; i++) {
 		struct model_rec x = {
 			.rec = {.group = 2, .type = WAL_ENTRY, .index = i, .len = len}, .seed = i};
@@ -767,7 +756,7 @@ static void a_very_long_flush_gives_its_memory_back(void **state)
 	wal_discard(w);
 	assert_int_equal(w->pend.cap, 0);
 	wal_close(w);
-	w = open_with(d, &o);
+	w = log_must_open(d, DIR_NAME, &o);
 	must_hold(w, &m);
 	wal_close(w);
 	model_release(&m);
@@ -784,7 +773,7 @@ static void places_stay_right_through_marks(void **state)
 
 	assert_non_null(r);
 	r->d = must_disk(fakedisk_new());
-	struct wal *w = open_with(r->d, &o);
+	struct wal *w = log_must_open(r->d, DIR_NAME, &o);
 	for (unsigned i = 0; i < 60; i++) {
 		const struct model_group *g = &r->ahead.g[0];
 		struct model_rec x = {.rec = {.group = 1, .type = WAL_ENTRY, .len = 8}};
@@ -804,7 +793,7 @@ static void places_stay_right_through_marks(void **state)
 		must_hold(w, &r->ahead);
 	}
 	wal_close(w);
-	w = open_with(r->d, &o);
+	w = log_must_open(r->d, DIR_NAME, &o);
 	must_hold(w, &r->ahead);
 	wal_close(w);
 	run_free(r);

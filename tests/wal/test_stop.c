@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "fakedisk.h"
+#include "model.h"
 #include "faultdisk.h"
 #include "wal/wal_i.h"
 
@@ -39,13 +40,7 @@ struct lab {
 
 static struct wal *must_open(struct disk *d)
 {
-	struct vx_err err = VX_ERR_INIT;
-	struct wal *w = NULL;
-	int rc = wal_open(d, DIR_NAME, &small, &w, &err);
-
-	if (rc)
-		fail_msg("wal_open: %s", vx_err_msg(&err, rc));
-	return w;
+	return log_must_open(d, DIR_NAME, &small);
 }
 
 static void put(struct lab *l, uint32_t group, uint8_t type, uint64_t index, uint64_t term)

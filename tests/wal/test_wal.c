@@ -29,20 +29,9 @@ static int setup(void **state)
 static const struct wal_opts small = {
 	.segment_size_bytes = WAL_SEG_MIN + 8 * WAL_BLOCK, .spare_segments = 1, .node_id = 1};
 
-static struct wal *open_at(struct disk *d, const char *dir, const struct wal_opts *o)
-{
-	struct vx_err err = VX_ERR_INIT;
-	struct wal *w = NULL;
-	int rc = wal_open(d, dir, o, &w, &err);
-
-	if (rc)
-		fail_msg("wal_open: %s", vx_err_msg(&err, rc));
-	return w;
-}
-
 static struct wal *must_open(struct disk *d)
 {
-	return open_at(d, "wal", &small);
+	return log_must_open(d, "wal", &small);
 }
 
 static struct disk *must_disk(void)
@@ -396,7 +385,7 @@ static void upkeep_in_pieces_ends(void **state)
 	unsigned steps = 0;
 
 	o.spare_segments = 3;
-	struct wal *w = open_at(d, "wal", &o);
+	struct wal *w = log_must_open(d, "wal", &o);
 	write_entries(w, 1, &next, 30, true);
 	for (; more; steps++)
 		assert_int_equal(wal_upkeep_step(w, WAL_BLOCK, &more), 0);
@@ -406,7 +395,7 @@ static void upkeep_in_pieces_ends(void **state)
 	assert_int_equal(st.size_bytes, 4 * o.segment_size_bytes);
 	assert_true(steps >= 3);
 	wal_close(w);
-	w = open_at(d, "wal", &o);
+	w = log_must_open(d, "wal", &o);
 	wal_stat(w, &st);
 	assert_int_equal(st.spares, 3);
 	wal_close(w);
@@ -506,7 +495,7 @@ static void segment_size_may_change(void **state)
 	wal_close(w);
 	o.segment_size_bytes *= 2;
 	for (int i = 0; i < 2; i++) {
-		w = open_at(d, "wal", &o);
+		w = log_must_open(d, "wal", &o);
 		write_entries(w, 1, &next, 40, false);
 		wal_close(w);
 		o.segment_size_bytes = WAL_SEG_MIN;
@@ -718,7 +707,7 @@ static void real_files_agree_under(enum wal_backend a, enum wal_backend b)
 	real_dir(dir, sizeof dir);
 	for (int round = 0; round < 6; round++) {
 		o.backend = round % 2 ? b : a;
-		struct wal *w = open_at(disk_real(), dir, &o);
+		struct wal *w = log_must_open(disk_real(), dir, &o);
 		wal_stat(w, &st);
 		assert_string_equal(st.backend, o.backend == WAL_URING ? "io_uring" : "pwrite");
 		must_hold(w, &m);
