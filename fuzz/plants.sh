@@ -8,6 +8,8 @@
 # includes the source is compiled with the copy; else the mutated object is linked before the library, whose own is not taken then.
 # Each begins with its seeds, as always, and has SECONDS.
 set -eu
+# shellcheck disable=SC1091 # linted by itself
+. tests/plant.sh
 out=$1 cc=$2 ld=$3 lib=$4 libs=$5 seconds=$6
 shift 6
 rc=0 n=0 found=0
@@ -18,15 +20,11 @@ for p; do
 	dir=$out/plants/$name
 	n=$((n + 1))
 	src=$(sed -n 's|^+++ b/||p' "$p")
-	rm -rf "$dir"
-	mkdir -p "$dir/$(dirname "$src")" "$dir/corpus"
-	cp "$src" "$dir/$src"
-	if ! patch -s -p1 --fuzz=0 -d "$dir" <"$p" >"$dir/log" 2>&1; then
-		echo "$name: the patch does not apply to $src any more:"
-		cat "$dir/log"
+	if ! plant; then
 		rc=1
 		continue
 	fi
+	mkdir "$dir/corpus"
 	more=
 	if grep -q wal_layout "fuzz/fuzz_$name.c"; then
 		more=$out/tests/wal/fakedisk.o

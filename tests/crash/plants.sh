@@ -8,6 +8,8 @@
 # the source has changed, and the bug must be planted anew.  LINK has the daemon's objects, and LIBRARIES the library, after
 # the mutated object, so that its own is not taken.  A script that fails without a kill (status 2) has found nothing.
 set -eu
+# shellcheck disable=SC1091 # linted by itself
+. tests/plant.sh
 out=$1 cc=$2 ld=$3 libs=$4
 shift 4
 here=$(dirname "$0")
@@ -19,12 +21,7 @@ for p; do
 	n=$((n + 1))
 	src=$(sed -n 's|^+++ b/||p' "$p")
 	places=$(sed -n 's|^Killed at ||p' "$p")
-	rm -rf "$dir"
-	mkdir -p "$dir/$(dirname "$src")"
-	cp "$src" "$dir/$src"
-	if ! patch -s -p1 --fuzz=0 -d "$dir" <"$p" >"$dir/log" 2>&1; then
-		echo "$name: the patch does not apply to $src any more:"
-		cat "$dir/log"
+	if ! plant; then
 		rc=1
 		continue
 	fi

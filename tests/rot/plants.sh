@@ -9,6 +9,8 @@
 # tried first, with two seeds; then every byte is flipped until something is found.  A test that hangs has found
 # nothing.
 set -eu
+# shellcheck disable=SC1091 # linted by itself
+. tests/plant.sh
 out=$1 cc=$2 ld=$3 lib=$4 tests=$5
 shift 5
 rc=0 n=0 found=0
@@ -49,12 +51,7 @@ for p; do
 	src=$(sed -n 's|^+++ b/||p' "$p")
 	test=$(sed -n 's|^Found by \([^ ]*\) .*|\1|p' "$p")
 	pattern=$(sed -n 's|^Found by [^ ]* \(.*\)|\1|p' "$p")
-	rm -rf "$dir"
-	mkdir -p "$dir/$(dirname "$src")"
-	cp "$src" "$dir/$src"
-	if ! patch -s -p1 --fuzz=0 -d "$dir" <"$p" >"$dir/log" 2>&1; then
-		echo "$name: the patch does not apply to $src any more:"
-		cat "$dir/log"
+	if ! plant; then
 		rc=1
 		continue
 	fi

@@ -10,6 +10,8 @@
 # about orders of messages that random faults do not meet in so many seeds (or that libraft itself
 # never sends): for these the directed tests (TEST.o) must fail, and the line says so.
 set -eu
+# shellcheck disable=SC1091 # linted by itself
+. tests/plant.sh
 out=$1 seeds=$2 cc=$3 ld=$4 lib=$5
 shift 5
 objs=
@@ -46,12 +48,7 @@ for p in "$@"; do
 	dir=$out/$name
 	n=$((n + 1))
 	src=$(sed -n 's|^+++ b/||p' "$p")
-	rm -rf "$dir"
-	mkdir -p "$dir/$(dirname "$src")"
-	cp "$src" "$dir/$src"
-	if ! patch -s -p1 --fuzz=0 -d "$dir" <"$p" >"$dir/log" 2>&1; then
-		echo "$name: the patch does not apply to $src any more:"
-		cat "$dir/log"
+	if ! plant; then
 		rc=1
 		continue
 	fi
