@@ -94,6 +94,29 @@ static int compact(struct client *c, const char *coll)
 	return CLI_DONE;
 }
 
+/* As vec-fsck does, of one collection. */
+static int check(struct client *c, const char *coll)
+{
+	Vecfs__VerifyRequest req = VECFS__VERIFY_REQUEST__INIT;
+	const Vecfs__VerifyAnswer *a;
+	struct vx_err err = VX_ERR_INIT;
+
+	req.collection = (char *)(uintptr_t)coll;
+	int rc = client_call(c, RPC_VERIFY, &req.base, &vecfs__verify_answer__descriptor, &a, &err);
+	if (rc)
+		return cli_fail_at(coll, rc, &err);
+	for (size_t i = 0; i < a->n_findings; i++) {
+		const Vecfs__VerifyFinding *f = a->findings[i];
+		if (f->level == VECFS__VERIFY_FINDING__LEVEL__NOTE)
+			continue;
+		if (f->at)
+			cli_error("%s: %s:%" PRIu64 ": %s", coll, f->file, f->offset, f->reason);
+		else
+			cli_error("%s: %s: %s", coll, f->file, f->reason);
+	}
+	return a->damage + a->derived ? CLI_BAD_DATA : CLI_DONE;
+}
+
 static int other(struct client *c, const char *coll, int op)
 {
 	const Vecfs__IndexAnswer *a;
@@ -102,11 +125,6 @@ static int other(struct client *c, const char *coll, int op)
 
 	if (rc)
 		return cli_fail_at(coll, rc, &err);
-	if (op == VECFS__INDEX_REQUEST__OP__CHECK && a->damage) {
-		for (size_t i = 0; i < a->n_findings; i++)
-			cli_error("%s: %s", coll, a->findings[i]);
-		return CLI_BAD_DATA;
-	}
 	if (op != VECFS__INDEX_REQUEST__OP__STATUS)
 		return CLI_DONE;
 	if (cli.json)
@@ -126,6 +144,8 @@ static int other(struct client *c, const char *coll, int op)
 	return CLI_DONE;
 }
 
+#define OP_CHECK -1 /* no operation of the index's: VerifyRequest */
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -134,7 +154,7 @@ int main(int argc, char **argv)
 	} verbs[] = {
 		{"wait", VECFS__INDEX_REQUEST__OP__WAIT},
 		{"status", VECFS__INDEX_REQUEST__OP__STATUS},
-		{"check", VECFS__INDEX_REQUEST__OP__CHECK},
+		{"check", OP_CHECK},
 		{"save", VECFS__INDEX_REQUEST__OP__SAVE},
 		{"compact", VECFS__INDEX_REQUEST__OP__COMPACT},
 	};
@@ -155,6 +175,7 @@ int main(int argc, char **argv)
 	int op = verbs[i].op;
 	int code = op == VECFS__INDEX_REQUEST__OP__WAIT      ? wait_for(c, place.name)
 		   : op == VECFS__INDEX_REQUEST__OP__COMPACT ? compact(c, place.name)
+		   : op == OP_CHECK                          ? check(c, place.name)
 							     : other(c, place.name, op);
 	client_close(c);
 	client_place_release(&place);

@@ -226,54 +226,12 @@ static int admin_config(struct session *s, const struct rpc_frame *f, const void
 }
 
 /* --- index ---------------------------------------------------------------------------- */
-#define FINDINGS_MAX 100u
-
-struct findings {
-	char *text[FINDINGS_MAX];
-	size_t n;
-};
-
-static void note_finding(void *ctx, const struct verify_finding *f)
-{
-	struct findings *l = ctx;
-	char *text;
-	int n;
-
-	if (f->level == VERIFY_NOTE || l->n == FINDINGS_MAX)
-		return;
-	if (f->offset == VERIFY_NOWHERE)
-		n = asprintf(&text, "%s: %s", f->file, f->why);
-	else
-		n = asprintf(&text, "%s:%llu: %s", f->file, (unsigned long long)f->offset, f->why);
-	if (n >= 0) /* else it is counted all the same */
-		l->text[l->n++] = text;
-}
-
-static int index_verify(
-	struct coll *c, struct findings *l, Vecfs__IndexAnswer *a, struct vx_err *err)
-{
-	struct verify v = {.found = note_finding, .ctx = l};
-	int rc = coll_verify(c, &v, err);
-
-	a->damage = v.damage + v.derived;
-	a->findings = l->text;
-	a->n_findings = l->n;
-	return rc;
-}
-
-static void findings_release(struct findings *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		free(l->text[i]);
-}
-
 static int admin_index(struct session *s, const struct rpc_frame *f, const void *message,
 	struct coll *c, struct vx_err *err)
 {
 	const Vecfs__IndexRequest *m = message;
 	Vecfs__IndexAnswer a = VECFS__INDEX_ANSWER__INIT;
 	struct coll_index_info info;
-	struct findings found = {.n = 0};
 	int rc = 0;
 
 	switch (m->op) {
@@ -286,9 +244,6 @@ static int admin_index(struct session *s, const struct rpc_frame *f, const void 
 		a.done = rc == 0;
 		if (rc == -ETIMEDOUT)
 			rc = 0;
-		break;
-	case VECFS__INDEX_REQUEST__OP__CHECK:
-		rc = index_verify(c, &found, &a, err);
 		break;
 	case VECFS__INDEX_REQUEST__OP__SAVE:
 		rc = coll_index_save(c, err);
@@ -304,7 +259,7 @@ static int admin_index(struct session *s, const struct rpc_frame *f, const void 
 	if (rc == 0)
 		rc = coll_index_info(c, &info);
 	if (rc)
-		goto out;
+		return rc;
 	a.records = info.records;
 	a.slots = info.slots;
 	a.dead = info.dead;
@@ -320,9 +275,7 @@ static int admin_index(struct session *s, const struct rpc_frame *f, const void 
 	a.compact_total = info.compact_total;
 	a.compact_error = info.compact_error;
 	session_answer(s, f->type | RPC_ANSWER, f->id, &a.base);
-out:
-	findings_release(&found);
-	return rc;
+	return 0;
 }
 
 static int admin_recall(struct session *s, const struct rpc_frame *f, const void *message,
