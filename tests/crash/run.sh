@@ -36,7 +36,7 @@ fail()
 
 start()
 {
-	"$bin/vecfsd" -d --supervise=no --shards "$1" --pid-file "$work/pid" --log-file "$work/log" \
+	"${VECFSD:-$bin/vecfsd}" -d --supervise=no --shards "$1" --pid-file "$work/pid" --log-file "$work/log" \
 		"$work/data" "$mnt" || fail "the daemon did not start"
 	daemon=$(cat "$work/pid")
 }
