@@ -136,6 +136,24 @@ int wal_check(struct wal *w, const struct wal_rec *rec)
 	}
 }
 
+int wal_frame_add_mark(
+	struct wal_frame *f, const struct wal_rec *mark, uint64_t term, uint64_t vote, uint64_t last)
+{
+	const struct wal_rec state = {
+		.group = mark->group, .type = WAL_HARDSTATE, .term = term, .vote = vote};
+	struct wal_rec told = *mark;
+	unsigned units = VX_MAX(f->leaves_units, units_to_leave(WAL_MARK));
+	int rc = frame_reserve(f, wal_rec_size(mark->len) + wal_rec_size(0));
+
+	told.vote = VX_MAX(mark->index, last);
+	if (rc == 0)
+		rc = wal_frame_add(f, &told);
+	if (rc == 0)
+		rc = wal_frame_add(f, &state);
+	f->leaves_units = units;
+	return rc;
+}
+
 int wal_stage(struct wal *w, const struct wal_rec *rec)
 {
 	int rc = wal_check(w, rec);
@@ -152,7 +170,9 @@ int wal_stage(struct wal *w, const struct wal_rec *rec)
 		if (rc)
 			return rc;
 	}
-	rc = wal_frame_add(&w->pend, rec);
+	rc = rec->type == WAL_MARK
+		     ? wal_frame_add_mark(&w->pend, rec, g->st_term, g->st_vote, g->st_last)
+		     : wal_frame_add(&w->pend, rec);
 	if (rc)
 		return rc;
 	bool existed = g->st_exists;
@@ -168,6 +188,10 @@ int wal_stage(struct wal *w, const struct wal_rec *rec)
 		if (rec->index <= g->st_last)
 			g->st_last = rec->index - 1;
 		break;
+	case WAL_HARDSTATE:
+		g->st_term = rec->term;
+		g->st_vote = rec->vote;
+		break;
 	case WAL_MARK:
 		g->st_mark = rec->index;
 		g->st_last = VX_MAX(g->st_last, rec->index);
@@ -176,7 +200,7 @@ int wal_stage(struct wal *w, const struct wal_rec *rec)
 		g->st_mark = g->st_last = rec->index;
 		break;
 	case WAL_DROP:
-		g->st_mark = g->st_last = 0;
+		g->st_term = g->st_vote = g->st_mark = g->st_last = 0;
 		break;
 	default:
 		break;

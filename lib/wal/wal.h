@@ -36,7 +36,9 @@ enum wal_type {
 	WAL_ENTRY = 1,     /* a Raft entry: index, term, etype, data */
 	WAL_TRUNCATE = 2,  /* entries from 'index' on are gone */
 	WAL_HARDSTATE = 3, /* term, vote */
-	WAL_MARK = 4,  /* entries up to 'index' (term 'term') are in the store; data: manifest */
+	/* Entries up to 'index' (term 'term') are in the store; data: manifest.  The log notes with it where the group
+	 * ends, and its term and vote. */
+	WAL_MARK = 4,
 	WAL_RESET = 5, /* as MARK, and the whole log of the group is discarded (install) */
 	WAL_DROP = 6,  /* the group left this node */
 };
@@ -47,7 +49,7 @@ struct wal_rec {
 	uint8_t etype; /* ENTRY: libraft's entry type */
 	uint64_t index;
 	uint64_t term;
-	uint64_t vote;    /* HARDSTATE */
+	uint64_t vote;    /* HARDSTATE; not the caller's in MARK */
 	const void *data; /* ENTRY, MARK, RESET; borrowed */
 	size_t len;       /* at most VX_ENTRY_BYTES_MAX */
 };

@@ -4,11 +4,11 @@
  * header of the frame behind it, names (all groups, where nobody can say).  Each of them is in doubt from there on:
  *
  *	hard     its term and vote, until a later HARDSTATE or a table says them again;
- *	adrift   where its log ends, until a later ENTRY or a table says it.  What came before that entry may have been
+ *	adrift   where its log ends, until a later ENTRY, MARK or a table says it.  What came before may have been
  *	         replaced by what was lost, so it is not used: 'upto';
  *	unmarked its mark, until a later one, or a table.
  *
- * A mark settles what lies below it, because the store has it; RESET settles everything but term and vote, DROP all.  A group that is
+ * A mark settles what lies below it, because the store has it, and is logged with a HARDSTATE and the last index; RESET settles everything but term and vote, DROP all.  A group that is
  * still in doubt at the end of the log, or lacks entries, or the manifest of its mark, is stopped: it does not take
  * part, nothing of it is written, and the records that later opens find of it are only looked at for the highest term and
  * index, which whoever accepts the loss must go beyond (wal_lift).  A payload that is damaged below a whole header is in doubt itself.
@@ -96,12 +96,12 @@ bool wal_doubt_born(const struct wal_losses *l, const struct wal_group *g)
 	       wal_gset_may_hold(&l->born, g->id);
 }
 
-/* The first entry behind a loss is where the group's log goes on; what was known of it is cut or left behind. */
-static void regain(struct wal_group *g, uint64_t index)
+/* Somebody says, for the first time behind a loss, that the group's log goes up to 'last'; what was known of it is cut or
+ * left behind. */
+static void regain(struct wal_group *g, uint64_t last)
 {
-	if (index <= g->mark_index)
+	if (last < g->mark_index)
 		return; /* wal_group_apply says what is wrong */
-	uint64_t last = index - 1;
 	if (last < g->base || last > wal_group_last(g)) {
 		g->base = last;
 		g->head = g->n = 0;
@@ -141,7 +141,8 @@ static bool look_at(struct wal_group *g, const struct wal_rhdr *h, struct wal_pl
 		g->doubt.hard = true;
 		return true;
 	}
-	take_note(g, h->term, h->type == WAL_ENTRY ? h->index : 0, mark ? h->index : 0);
+	take_note(g, h->term, h->type == WAL_ENTRY ? h->index : h->type == WAL_MARK ? h->vote : 0,
+		mark ? h->index : 0);
 	return false;
 }
 
@@ -180,8 +181,12 @@ int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *
 		return 0;
 	if (wal_doubt_born(l, g))
 		set_adrift(g, l->births);
-	if (h->type == WAL_ENTRY && g->doubt.adrift)
-		regain(g, h->index);
+	if (h->type == WAL_MARK)
+		see(&g->doubt, 0, h->vote);
+	if (g->doubt.adrift && h->type == WAL_ENTRY)
+		regain(g, h->index - 1);
+	else if (g->doubt.adrift && h->type == WAL_MARK && h->vote)
+		regain(g, h->vote);
 	int rc = wal_group_apply(w, h, at);
 	if (rc == -EUCLEAN) {
 		g->exists = true;

@@ -113,6 +113,11 @@ int wal_group_apply(struct wal *w, const struct wal_rhdr *h, struct wal_pos at)
 	case WAL_RESET:
 		if (h->index == UINT64_MAX || (h->type == WAL_MARK && h->index < g->mark_index))
 			return -EUCLEAN;
+		/* A mark says where the log ends; those of older logs do not. */
+		if (h->type == WAL_MARK && h->vote &&
+			(h->vote == UINT64_MAX ||
+				h->vote != VX_MAX(wal_group_last(g), h->index)))
+			return -EUCLEAN;
 		if (h->type == WAL_RESET) {
 			g->head = g->n = 0;
 			g->base = h->index;
@@ -132,6 +137,8 @@ int wal_group_apply(struct wal *w, const struct wal_rhdr *h, struct wal_pos at)
 			.turns_given = g->turns_given,
 			.turns_done = g->turns_done,
 			.st_exists = g->st_exists,
+			.st_term = g->st_term,
+			.st_vote = g->st_vote,
 			.st_mark = g->st_mark,
 			.st_last = g->st_last,
 			.st_entries = g->st_entries,
@@ -148,6 +155,8 @@ void wal_group_unstage(struct wal *w)
 	for (size_t i = 0; i < w->n_groups; i++) {
 		struct wal_group *g = w->groups[i];
 		g->st_exists = g->exists;
+		g->st_term = g->term;
+		g->st_vote = g->vote;
 		g->st_mark = g->mark_index;
 		g->st_last = wal_group_last(g);
 		g->st_entries = 0;

@@ -104,7 +104,7 @@ struct wal_group {
 	struct wal_doubt doubt;
 	/* As of the last wal_stage. */
 	bool st_exists;
-	uint64_t st_mark, st_last;
+	uint64_t st_term, st_vote, st_mark, st_last;
 	size_t st_entries; /* upper bound of slots the frame will add */
 };
 
@@ -244,6 +244,10 @@ int wal_stop_write(struct wal *w, uint32_t from, uint32_t to, struct vx_err *err
 
 /* --- wal.c -------------------------------------------------------------------- */
 int wal_frame_add(struct wal_frame *f, const struct wal_rec *rec);
+/* A mark, with the group's last index, then its term and vote once more: whatever is lost before it, nothing is unknown
+ * of the group behind it.  It takes no more of the reserve than a mark alone.  -ENOMEM: nothing was added. */
+int wal_frame_add_mark(struct wal_frame *f, const struct wal_rec *mark, uint64_t term,
+	uint64_t vote, uint64_t last);
 int wal_frame_flush(struct wal *w, struct wal_frame *f);
 struct wal_seg *wal_seg_find(struct wal *w, uint32_t seq);
 struct wal_seg *wal_seg_push(struct wal *w);

@@ -22,11 +22,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 
-#define HOLE_MAX 1000u /* segments that are missing in a row */
+#define HOLE_MAX     1000u /* segments that are missing in a row */
+#define READ_WAITS   3u    /* per open, for blocks that cannot be read */
+#define READ_WAIT_MS 100u  /* the first time, then twice as long each time */
 
 struct scan {
 	struct wal *w;
@@ -40,6 +43,7 @@ struct scan {
 	bool number_known;             /* and the segment before was read to its end */
 	bool table_seen;
 	uint64_t unreadable; /* offset of the last block that the disk did not give; 0: none */
+	unsigned waits;      /* how often the disk was given time */
 	struct wal_losses losses;
 };
 
@@ -148,25 +152,41 @@ static int frame_apply(struct scan *s, const struct wal_seg *seg, uint64_t off,
 }
 
 /* --- one segment ------------------------------------------------------------------- */
-/* Blocks that the disk does not give back are zeros, and noted. */
-static int read_blocks(struct scan *s, int fd, size_t size)
+/* Block by block; those that the disk does not give back are zeros, and noted.  1: there are some. */
+static int read_each(struct scan *s, int fd, size_t size)
 {
 	struct disk *d = s->w->disk;
-	int rc = disk_pread(d, fd, s->img, size, 0);
+	int missing = 0;
 
-	if (rc != -EIO)
-		return rc;
+	s->unreadable = 0;
 	for (size_t off = 0; off < size; off += WAL_BLOCK) {
 		size_t n = VX_MIN((size_t)WAL_BLOCK, size - off);
-		rc = disk_pread(d, fd, s->img + off, n, off);
+		int rc = disk_pread(d, fd, s->img + off, n, off);
 		if (rc && rc != -EIO)
 			return rc;
 		if (rc) {
 			memset(s->img + off, 0, n);
 			s->unreadable = off;
+			missing = 1;
 		}
 	}
-	return 0;
+	return missing;
+}
+
+/* A verdict lasts, so a disk that is only slow to come back (a path, a bus reset) is given some time. */
+static int read_blocks(struct scan *s, int fd, size_t size)
+{
+	int rc = disk_pread(s->w->disk, fd, s->img, size, 0);
+
+	if (rc != -EIO)
+		return rc;
+	rc = read_each(s, fd, size);
+	while (rc == 1 && s->waits < READ_WAITS) {
+		unsigned ms = READ_WAIT_MS << s->waits++;
+		nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+		rc = read_each(s, fd, size);
+	}
+	return rc == 1 ? 0 : rc;
 }
 
 static int read_image(struct scan *s, const char *path)
@@ -175,7 +195,7 @@ static int read_image(struct scan *s, const char *path)
 	uint64_t size = 0;
 	int fd = d->ops->open(d, path, O_RDONLY, 0);
 
-	s->unreadable = 0;
+	s->unreadable = 0; /* of the segment before */
 	s->img_len = 0;
 	if (fd < 0)
 		return vx_err_set(s->err, fd, "%s: %s", path, strerror(-fd));

@@ -240,14 +240,15 @@ static int carry_manifests(struct wal *w, uint32_t seq)
 		rc = wal_read_payload(w, g->manifest, &h, &data);
 		if (rc)
 			break;
-		rc = wal_frame_add(&f, &(struct wal_rec){
-					       .group = g->id,
-					       .type = WAL_MARK,
-					       .index = g->mark_index,
-					       .term = g->mark_term,
-					       .data = data,
-					       .len = h.len,
-				       });
+		const struct wal_rec mark = {
+			.group = g->id,
+			.type = WAL_MARK,
+			.index = g->mark_index,
+			.term = g->mark_term,
+			.data = data,
+			.len = h.len,
+		};
+		rc = wal_frame_add_mark(&f, &mark, g->term, g->vote, wal_group_last(g));
 		free(data);
 	}
 	f.leaves_units = 0;

@@ -23,6 +23,7 @@ static struct {
 	char name[HANDLES_MAX][64];
 	char bad[64];
 	uint64_t bad_off;
+	unsigned bad_left; /* reads that fail; 0: all of them */
 } k;
 
 static bool fails(enum fault_op op)
@@ -74,8 +75,11 @@ static ssize_t f_pread(struct disk *d, int fd, void *p, size_t n, uint64_t off)
 			return k.err;
 		n = VX_MAX(n / 2, (size_t)1);
 	}
-	if (strcmp(k.name[fd], k.bad) == 0 && off <= k.bad_off && k.bad_off - off < n)
+	if (strcmp(k.name[fd], k.bad) == 0 && off <= k.bad_off && k.bad_off - off < n) {
+		if (k.bad_left && --k.bad_left == 0)
+			k.bad[0] = 0;
 		return -EIO;
+	}
 	return k.under->ops->pread(k.under, fd, p, n, off);
 }
 
@@ -199,6 +203,12 @@ void faultdisk_bad(const char *name, uint64_t off)
 	if (name)
 		(void)below(k.bad, name);
 	k.bad_off = off;
+	k.bad_left = 0;
+}
+
+void faultdisk_heals(unsigned n)
+{
+	k.bad_left = n;
 }
 
 bool faultdisk_fired(void)

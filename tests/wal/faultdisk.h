@@ -35,6 +35,8 @@ bool faultdisk_fired(void);
 
 /* Until there is another disk, reads of the byte 'off' of the file 'name' fail with -EIO.  NULL: none. */
 void faultdisk_bad(const char *name, uint64_t off);
+/* After that many such failures it is well again.  0: never; faultdisk_bad says so too. */
+void faultdisk_heals(unsigned n);
 
 /* disk_real() becomes the disk; until faultdisk_unreal. */
 void faultdisk_real(enum fault_direct direct);

@@ -209,7 +209,8 @@ static void one_hurt_flush_stops_none_but_its_own(void **state)
 }
 
 /* --- what can have been in it ---------------------------------------------------------------- */
-/* Flushes 'sound', then 'gone', then 'after', each in one frame, and wipes out 'gone': is group 2 stopped? */
+/* Flushes 'sound', then 'gone', then 'after', each in one frame and as they are (marks of older logs came alone), and
+ * wipes out 'gone': is group 2 stopped? */
 static bool stopped_by(const struct wal_rec *sound, unsigned n_sound, const struct wal_rec *gone,
 	unsigned n_gone, const struct wal_rec *after, unsigned n_after)
 {
@@ -229,7 +230,7 @@ static bool stopped_by(const struct wal_rec *sound, unsigned n_sound, const stru
 		if (p == 1)
 			at = wal_cur(w)->end;
 		for (unsigned i = 0; i < n[p]; i++)
-			assert_int_equal(wal_stage(w, &part[p][i]), 0);
+			assert_int_equal(wal_frame_add(&w->pend, &part[p][i]), 0);
 		assert_int_equal(wal_flush(w), 0);
 	}
 	wal_close(w);
@@ -279,6 +280,68 @@ static void what_may_have_been_replaced_is_not_believed(void **state)
 	const struct wal_rec next[] = {{.group = 2, .type = WAL_HARDSTATE, .term = 2},
 		{.group = 2, .type = WAL_ENTRY, .index = 6, .term = 2}};
 	assert_true(stopped_by(idle, 2, again, 1, next, 2));
+}
+
+/* Wipes out the first flush of group 2; a mark follows.  What the log says of the group then. */
+static void marked_after_a_loss(
+	const struct wal_rec *gone, unsigned n_gone, bool held_back, struct wal_group_state *ret)
+{
+	const struct wal_rec mark = {
+		.group = 2, .type = WAL_MARK, .index = 1, .term = 4, .data = "m", .len = 1};
+	struct disk *d = fakedisk_new();
+	size_t size;
+
+	assert_non_null(d);
+	struct wal *w = must_open(d);
+	assert_int_equal(
+		wal_stage(w, &(struct wal_rec){.group = VITAL, .type = WAL_HARDSTATE, .term = 1}),
+		0);
+	assert_int_equal(wal_flush(w), 0);
+	uint64_t at = wal_cur(w)->end;
+	for (unsigned i = 0; i < n_gone; i++)
+		assert_int_equal(wal_stage(w, &gone[i]), 0);
+	assert_int_equal(wal_flush(w), 0);
+	if (held_back) {
+		/* Never written: the mark must not speak of it. */
+		assert_int_equal(
+			wal_stage(w,
+				&(struct wal_rec){
+					.group = 2, .type = WAL_HARDSTATE, .term = 9, .vote = 9}),
+			0);
+		wal_discard(w);
+	}
+	assert_int_equal(wal_stage(w, &mark), 0);
+	assert_int_equal(wal_flush(w), 0);
+	wal_close(w);
+	memset(segment(d, 1, "wal", &size) + at, 0, WAL_BLOCK);
+	w = must_open(d);
+	assert_null(wal_stopped(w, 2));
+	assert_int_equal(wal_group_load(w, 2, ret, NULL), 0);
+	wal_close(w);
+	fakedisk_free(d);
+}
+
+/* The store has what lies below a mark, and the mark says term and vote. */
+static void what_was_lost_below_a_mark_concerns_nobody(void **state)
+{
+	(void)state;
+	const struct wal_rec gone[] = {
+		{.group = 2, .type = WAL_HARDSTATE, .term = 3},
+		{.group = 2, .type = WAL_HARDSTATE, .term = 4, .vote = 7},
+		{.group = 2, .type = WAL_ENTRY, .index = 1, .term = 4, .data = "a", .len = 1},
+	};
+
+	for (unsigned held_back = 0; held_back < 2; held_back++) {
+		for (unsigned first = 0; first < 2; first++) {
+			struct wal_group_state st = {0};
+			marked_after_a_loss(gone + first, 3 - first, held_back, &st);
+			assert_int_equal(st.mark_index, 1);
+			assert_int_equal(st.n_entries, 0);
+			assert_int_equal(st.term, 4);
+			assert_int_equal(st.vote, 7);
+			wal_group_state_release(&st);
+		}
+	}
 }
 
 /* --- many ----------------------------------------------------------------------------------- */
@@ -532,6 +595,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_hurt_flush_stops_none_but_its_own),
 		cmocka_unit_test(what_may_have_been_replaced_is_not_believed),
+		cmocka_unit_test(what_was_lost_below_a_mark_concerns_nobody),
 		cmocka_unit_test(whoever_goes_on_has_lost_nothing),
 		cmocka_unit_test(a_stopped_group_stays_stopped_and_its_evidence_stays),
 		cmocka_unit_test(killed_while_stopping),

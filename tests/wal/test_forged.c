@@ -332,6 +332,11 @@ static const struct change changes[] = {
 	{"truncation at the mark", REC, 0, 2, 0, 16, 8, 0, BAD, ORDER, "", 0, 0},
 	{"mark that goes back", REC, 1, 0, 2, 16, 8, 4, BAD, ORDER, "", 0, 0},
 	{"endless mark", REC, 1, 0, 1, 16, 8, UINT64_MAX, BAD, ORDER, "", 0, 0},
+	{"mark below its end", REC, 1, 0, 1, 32, 8, 3, 0, "", "", 0, 0},
+	{"mark with a lower end", REC, 1, 0, 1, 32, 8, 2, BAD, ORDER, "", 0, 0},
+	{"mark with a higher end", REC, 1, 0, 1, 32, 8, 4, BAD, ORDER, "", 0, 0},
+	{"mark beyond its end", REC, 0, 0, 1, 32, 8, 4, BAD, ORDER, "", 0, 0},
+	{"mark with an endless end", REC, 1, 0, 1, 32, 8, UINT64_MAX, BAD, ORDER, "", 0, 0},
 	{"truncation beyond", REC, 0, 2, 0, 16, 8, 5, BAD, ORDER, "", 0, 0},
 };
 

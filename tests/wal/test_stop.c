@@ -189,22 +189,41 @@ static void a_reset_does_not_bring_back_a_vote(void **state)
 	}
 }
 
-/* Marks and entries alone never settle a vote; a table does. */
-static void a_table_brings_back_a_vote(void **state)
+/* A mark of the time when they came alone and did not say where the log ends. */
+static void old_mark(struct lab *l, uint32_t group, uint64_t index, uint64_t term)
+{
+	put(l, group, WAL_ENTRY, index, term);
+	assert_int_equal(wal_frame_add(&l->w->pend, &(struct wal_rec){.group = group,
+							    .type = WAL_MARK,
+							    .index = index,
+							    .term = term,
+							    .data = "m",
+							    .len = 1}),
+		0);
+	flush(l);
+}
+
+/* Entries and a mark that comes alone do not settle a vote; a table does, and so does what is logged with a mark. */
+static void a_table_or_a_mark_brings_back_a_vote(void **state)
 {
 	(void)state;
-	for (unsigned table = 0; table < 2; table++) {
+	enum { NEITHER, TABLE, WITH_MARK, ALL };
+	for (unsigned by = NEITHER; by < ALL; by++) {
 		struct lab l = begin();
 		entries(&l, 2, 3);
 		unsigned i = put1(&l, 2, WAL_HARDSTATE, 0, 6);
-		put1(&l, 2, WAL_ENTRY, 4, 6);
-		put1(&l, 2, WAL_MARK, 4, 6);
-		if (table)
+		if (by == WITH_MARK) {
+			put1(&l, 2, WAL_ENTRY, 4, 6);
+			put1(&l, 2, WAL_MARK, 4, 6);
+		} else {
+			old_mark(&l, 2, 4, 6);
+		}
+		if (by == TABLE)
 			next_segment(&l);
 		lose(&l, i);
 		reopen(&l);
-		assert_int_equal(is_stopped(&l, 2), !table);
-		if (table)
+		assert_int_equal(is_stopped(&l, 2), by == NEITHER);
+		if (by != NEITHER)
 			must_be(&l, 2, 6, 4, 4);
 		end(&l);
 	}
@@ -634,6 +653,36 @@ static void a_block_that_cannot_be_read_is_lost(void **state)
 	}
 }
 
+/* A disk that comes back while the open waits has lost nothing; one that comes back later has been found wanting. */
+static void a_disk_is_given_time(void **state)
+{
+	(void)state;
+	for (unsigned fails = 1; fails <= 5; fails++) {
+		struct lab l = begin();
+		char name[32];
+		entries(&l, 2, 3);
+		unsigned i = put1(&l, 2, WAL_ENTRY, 4, 1);
+		put1(&l, VITAL, WAL_HARDSTATE, 0, 1);
+		next_segment(&l);
+		struct disk *d = faultdisk(l.d);
+		(void)snprintf(name, sizeof name, "%010u.wal", l.seq[i]);
+		wal_close(l.w);
+		faultdisk_bad(name, l.start[i] + 8);
+		faultdisk_heals(fails);
+		l.w = NULL;
+		assert_int_equal(wal_open(d, DIR_NAME, &small, &l.w, NULL), 0);
+		/* As one, block by block, and after three waits. */
+		assert_int_equal(is_stopped(&l, 2), fails == 5);
+		if (fails < 5)
+			must_be(&l, 2, 1, 0, 4);
+		wal_close(l.w);
+		faultdisk_bad(NULL, 0);
+		l.w = must_open(l.d);
+		assert_int_equal(is_stopped(&l, 2), fails == 5);
+		end(&l);
+	}
+}
+
 /* Whatever call fails once, reading ones too, while an open stops a group or finds it stopped: the next open says the same. */
 static void a_failing_call_changes_no_verdict(void **state)
 {
@@ -866,7 +915,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_reset_does_not_bring_back_a_vote),
-		cmocka_unit_test(a_table_brings_back_a_vote),
+		cmocka_unit_test(a_table_or_a_mark_brings_back_a_vote),
 		cmocka_unit_test(a_group_may_be_born_under_the_bit_of_another),
 		cmocka_unit_test(twins_are_both_stopped_whenever_the_open_is_killed),
 		cmocka_unit_test(a_dropped_group_is_not_stopped),
@@ -880,6 +929,7 @@ int main(void)
 		cmocka_unit_test(the_reason_is_not_a_settled_one),
 		cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_up_to_there),
 		cmocka_unit_test(a_block_that_cannot_be_read_is_lost),
+		cmocka_unit_test(a_disk_is_given_time),
 		cmocka_unit_test(a_failing_call_changes_no_verdict),
 		cmocka_unit_test(what_the_log_makes_is_its_own),
 		cmocka_unit_test(a_verdict_is_a_name),

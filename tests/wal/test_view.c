@@ -78,7 +78,18 @@ static void log_init(struct log *l, struct disk *d, const char *dir)
 			struct model_rec r = model_random(&m, &rng, max_len);
 			assert_int_equal(model_stage(w, &r), 0);
 			model_apply(&m, &r);
-			assert_true(l->n < WRITTEN_MAX);
+			assert_true(l->n + 2 <= WRITTEN_MAX);
+			const struct model_group *g = &m.g[r.rec.group - 1];
+			if (r.rec.type == WAL_MARK)
+				r.rec.vote = g->mark + g->n;
+			l->w[l->n++] = (struct written){.r = r, .frame = l->frames + 1};
+			if (r.rec.type != WAL_MARK)
+				continue;
+			/* With it goes what it leaves as it is. */
+			r = (struct model_rec){.rec = {.group = r.rec.group,
+						       .type = WAL_HARDSTATE,
+						       .term = g->term,
+						       .vote = g->vote}};
 			l->w[l->n++] = (struct written){.r = r, .frame = l->frames + 1};
 		}
 		assert_int_equal(wal_flush(w), 0);

@@ -578,7 +578,7 @@ static void no_thread_is_an_error(void **state)
 	assert_int_equal(pthread_setattr_default_np(&huge), 0);
 	int rc = wal_writer_start(w, &ww);
 	assert_int_equal(pthread_setattr_default_np(&old), 0);
-	assert_int_equal(rc, -EAGAIN);
+	assert_true(rc == -EAGAIN || rc == -EINVAL); /* the latter from valgrind */
 	assert_null(ww);
 	wal_writer_stop(ww);
 	assert_int_equal(wal_writer_start(w, &ww), 0);
