@@ -55,6 +55,22 @@ out_bad:
 	return -EUCLEAN;
 }
 
+void repl_conf_clear_padding(void *p, size_t n)
+{
+	struct bytes_reader r = {.p = p, .left = n};
+	(void)rd_u8(&r);
+	for (uint64_t left = rd_le64(&r); left > 0 && !r.bad; left--) {
+		(void)rd_le64(&r);
+		const uint8_t *nul = r.bad ? NULL : memchr(r.p, 0, r.left);
+		if (!nul)
+			return; /* no configuration */
+		(void)rd_bytes(&r, (size_t)(nul - (const uint8_t *)r.p) + 1);
+		(void)rd_u8(&r);
+	}
+	if (!r.bad)
+		memset((uint8_t *)p + (n - r.left), 0, r.left);
+}
+
 static int copy(const struct raft_configuration *from, struct raft_configuration *to)
 {
 	raft_configuration_init(to);

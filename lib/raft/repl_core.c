@@ -87,17 +87,6 @@ void repl_address_of(uint64_t id, char ret[REPL_ADDRESS_MAX])
 	snprintf(ret, REPL_ADDRESS_MAX, "%" PRIu64, id);
 }
 
-/* libraft pads an encoded configuration to whole words with whatever was in memory; entry 1
- * must be the same on all nodes, byte by byte. */
-static void clear_padding(const struct raft_configuration *c, struct raft_buffer *b)
-{
-	size_t used = 1 + 8; /* version, count */
-	for (unsigned i = 0; i < c->n; i++)
-		used += 8 + strlen(c->servers[i].address) + 1 + 1; /* id, address, role */
-	if (used < b->len)
-		memset((uint8_t *)b->base + used, 0, b->len - used);
-}
-
 int repl_core_bootstrap(struct wal *w, uint32_t group, const uint64_t *ids, unsigned n)
 {
 	struct raft_configuration c;
@@ -114,7 +103,7 @@ int repl_core_bootstrap(struct wal *w, uint32_t group, const uint64_t *ids, unsi
 	if (rc == 0)
 		rc = repl_errno_from_raft(raft_configuration_encode(&c, &b));
 	if (rc == 0)
-		clear_padding(&c, &b);
+		repl_conf_clear_padding(b.base, b.len);
 	raft_configuration_close(&c);
 	if (rc != 0)
 		return rc;

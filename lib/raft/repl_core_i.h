@@ -164,6 +164,9 @@ int repl_blob_make(
 #define REPL_BLOB_HEAD_BYTES 16u /* index, term */
 
 /* --- repl_conf.c ------------------------------------------------------------------- */
+/* libraft pads an encoded configuration to whole words with whatever was in memory: zeros instead, so that it is the
+ * same on all nodes, byte by byte. */
+void repl_conf_clear_padding(void *p, size_t n);
 /* The configuration entry 'index' is at the end of the log.  -EUCLEAN, -ENOMEM. */
 VX_MUST_CHECK
 int repl_conf_entry(struct repl_core_group *g, uint64_t index, const void *p, size_t n);

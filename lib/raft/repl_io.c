@@ -299,6 +299,15 @@ static int io_set_vote(struct raft_io *io, raft_id id)
 	return hardstate(g, g->hs_term, id);
 }
 
+/* What libraft does not set in an entry of its own is what was in memory: not for the disk, nor for other nodes. */
+static void clear_unset(const struct raft_entry *e)
+{
+	if (e->type == RAFT_BARRIER && e->buf.len > 0)
+		memset(e->buf.base, 0, e->buf.len);
+	else if (e->type == RAFT_CHANGE)
+		repl_conf_clear_padding(e->buf.base, e->buf.len);
+}
+
 static int io_append(struct raft_io *io, struct raft_io_append *req,
 	const struct raft_entry entries[], unsigned n, raft_io_append_cb cb)
 {
@@ -309,6 +318,7 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
 		return RAFT_NOMEM;
 	for (unsigned i = 0; i < n; i++) {
 		struct wal_rec *r = &o->recs[i];
+		clear_unset(&entries[i]);
 		r->type = WAL_ENTRY;
 		r->etype = (uint8_t)entries[i].type;
 		r->index = first + i;

@@ -297,6 +297,7 @@ struct nodes *nodes_new(unsigned n, unsigned voters, uint64_t mark_bytes)
 		assert_int_equal(raft_configuration_add(&conf, i + 1, address, RAFT_VOTER), 0);
 	}
 	assert_int_equal(raft_configuration_encode(&conf, &b), 0);
+	repl_conf_clear_padding(b.base, b.len);
 	for (unsigned i = 0; i < n; i++) {
 		struct node *nd = &c->node[i];
 		nd->all = c;

@@ -31,6 +31,7 @@ static size_t encode_voters(uint8_t *at, unsigned n)
 	assert_int_equal(raft_configuration_encode(&c, &b), 0);
 	assert_true(b.len <= 64);
 	size_t len = b.len;
+	repl_conf_clear_padding(b.base, len);
 	memcpy(at, b.base, len);
 	raft_free(b.base);
 	raft_configuration_close(&c);

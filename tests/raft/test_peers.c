@@ -11,6 +11,81 @@
 #include "../wal/fakedisk.h"
 #include "nodes.h"
 
+/* --- memory ------------------------------------------------------------------------------------- */
+
+#define USED 0xa5 /* what memory holds that was somebody else's before */
+
+static void *used_malloc(void *data, size_t n)
+{
+	void *p = malloc(n);
+	(void)data;
+	if (p)
+		memset(p, USED, n);
+	return p;
+}
+
+static void used_free(void *data, void *p)
+{
+	(void)data;
+	free(p);
+}
+
+static void *used_calloc(void *data, size_t n, size_t size)
+{
+	(void)data;
+	return calloc(n, size);
+}
+
+static void *used_realloc(void *data, void *p, size_t n)
+{
+	(void)data;
+	return realloc(p, n);
+}
+
+static void *used_aligned_alloc(void *data, size_t align, size_t n)
+{
+	(void)data;
+	return aligned_alloc(align, n);
+}
+
+static void used_aligned_free(void *data, size_t align, void *p)
+{
+	(void)align;
+	used_free(data, p);
+}
+
+/* libraft sets nothing in a barrier, nor in what fills a configuration up to whole words: neither the log nor the
+ * other nodes get what was in memory before. */
+static void raft_entries_hold_nothing_of_the_heap(void **state)
+{
+	(void)state;
+	static struct raft_heap used = {.malloc = used_malloc,
+		.free = used_free,
+		.calloc = used_calloc,
+		.realloc = used_realloc,
+		.aligned_alloc = used_aligned_alloc,
+		.aligned_free = used_aligned_free};
+	unsigned barriers = 0, changes = 0;
+	raft_heap_set(&used);
+	struct nodes *c = nodes_with_leader(4, 3, 0);
+	assert_int_equal(nodes_change(c, 0, REPL_ADD, 4), 0);
+	assert_int_equal(nodes_change(c, 0, REPL_STANDBY, 4), 0);
+	nodes_run(c, 1000);
+	for (unsigned i = 0; i < 4; i++) {
+		const struct wal_group_state *st = &c->node[i].log;
+		for (size_t k = 0; k < st->n_entries; k++) {
+			const struct wal_entry *e = &st->entries[k];
+			barriers += e->etype == RAFT_BARRIER && e->len > 0;
+			changes += e->etype == RAFT_CHANGE;
+			if (e->etype != RAFT_COMMAND && e->len > 0)
+				assert_null(memchr(e->data, USED, e->len));
+		}
+	}
+	assert_true(barriers >= 4 && changes >= 8);
+	nodes_free(c);
+	raft_heap_set_default();
+}
+
 /* --- marks -------------------------------------------------------------------------------------- */
 
 /* Whatever refuses a mark -- the host, the worker's queue -- its status is told, nothing changes, and the next one
@@ -543,6 +618,7 @@ static void raft_optional_operations_are_optional(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(raft_entries_hold_nothing_of_the_heap),
 		cmocka_unit_test(raft_non_member_is_asked_for_its_vote),
 		cmocka_unit_test(raft_refused_mark_changes_nothing),
 		cmocka_unit_test(raft_refused_mark_aside_changes_nothing),
