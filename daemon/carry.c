@@ -46,6 +46,7 @@
 #define MAPPED      (FILES_AT + CARRY_HANDLES * 2048u)
 #define NODES_AT    ((uint64_t)1 << 30)
 #define NODE_SIZE   1024u
+#define NODES_READ  4u /* at a time: a page, so that what cannot be read costs no other's names */
 #define CONTENTS_AT ((uint64_t)1 << 34)
 #define LARGE_AT    ((uint64_t)1 << 40)
 #define LARGE_SIZE  ((uint64_t)256 << 20)
@@ -79,6 +80,8 @@ struct file {
 	struct state state[2];
 };
 
+_Static_assert(CARRY_HANDLES <= 65536 && (CARRY_HANDLES & (CARRY_HANDLES - 1)) == 0,
+	"a slot is the low bits of an id");
 _Static_assert(sizeof(struct header) <= REQS_AT, "the header fits");
 _Static_assert(sizeof(struct carry_req) <= 256, "a request fits");
 _Static_assert(sizeof(struct file) <= 2048, "an open file fits");
@@ -629,12 +632,18 @@ static int each_node(struct carry *c, bool all,
 	int (*each)(void *arg, uint32_t slot, const struct carry_node *n), void *arg)
 {
 	uint32_t top = VX_MIN(atomic_load(&c->h->nodes_top), CARRY_NODES);
+	uint8_t page[NODES_READ * NODE_SIZE];
 	struct node_cell cell;
-	int rc = 0;
+	int rc = 0, unread = 0;
 
 	for (uint32_t i = 0; i < top && !rc; i++) {
-		if (get_bytes(c, &cell, sizeof cell, (off_t)(NODES_AT + (uint64_t)i * NODE_SIZE)))
+		uint32_t k = i % NODES_READ;
+		if (k == 0)
+			unread = get_bytes(
+				c, page, sizeof page, (off_t)(NODES_AT + (uint64_t)i * NODE_SIZE));
+		if (unread)
 			continue;
+		memcpy(&cell, page + (size_t)k * NODE_SIZE, sizeof cell);
 		if (cell.n.ino && cell.sum != hash_xxh3(&cell.n, sizeof cell.n, i)) {
 			log_error("carry", "name %u is damaged; its file is gone", i);
 			continue;

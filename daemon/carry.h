@@ -27,9 +27,12 @@
 #include "base/bytes.h"
 #include "base/err.h"
 
-#define CARRY_REQS      4096u
-#define CARRY_HANDLES   65536u
-#define CARRY_NODES     (1u << 20)
+/* Slots of each kind.  Who includes carry.c to feed it damage may have fewer: the header can say that all are in use. */
+#ifndef CARRY_REQS
+#define CARRY_REQS    4096u
+#define CARRY_HANDLES 65536u
+#define CARRY_NODES   (1u << 20)
+#endif
 #define CARRY_CONTENTS  8192u
 #define CARRY_NONE      UINT32_MAX
 #define CARRY_STATE_MAX ((uint64_t)192 << 20) /* bytes of one open file's state */
