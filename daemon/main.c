@@ -350,8 +350,7 @@ static int on_ready(void *ctx)
 	return 0;
 }
 
-/* The command line of the worker: every option that it looks at, as it is now; paths absolute.  It is never
- * freed. */
+/* The command line of the worker: every option that it looks at, as it is now; paths absolute. */
 static char **worker_argv(struct daemon *d)
 {
 	static const char *const ours[] = {
@@ -383,6 +382,13 @@ static char **worker_argv(struct daemon *d)
 	return argv;
 }
 
+static void argv_free(char **argv)
+{
+	for (size_t i = 0; argv && argv[i]; i++)
+		free(argv[i]);
+	free(argv);
+}
+
 static int serve_supervised(struct daemon *d)
 {
 	struct vx_err err = VX_ERR_INIT;
@@ -402,6 +408,7 @@ static int serve_supervised(struct daemon *d)
 		rc = -ENOMEM;
 	sock_make_parent(so.socket);
 	int code = rc ? EXIT_FAILED : supervise(&so, &err);
+	argv_free(so.argv);
 	if (code) {
 		fail(d, code, &err, rc ? rc : -EIO);
 		report(d, (unsigned char)code);

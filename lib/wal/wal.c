@@ -136,8 +136,8 @@ int wal_check(struct wal *w, const struct wal_rec *rec)
 	}
 }
 
-int wal_frame_add_mark(
-	struct wal_frame *f, const struct wal_rec *mark, uint64_t term, uint64_t vote, uint64_t last)
+int wal_frame_add_mark(struct wal_frame *f, const struct wal_rec *mark, uint64_t term,
+	uint64_t vote, uint64_t last)
 {
 	const struct wal_rec state = {
 		.group = mark->group, .type = WAL_HARDSTATE, .term = term, .vote = vote};

@@ -141,8 +141,9 @@ static bool look_at(struct wal_group *g, const struct wal_rhdr *h, struct wal_pl
 		g->doubt.hard = true;
 		return true;
 	}
-	take_note(g, h->term, h->type == WAL_ENTRY ? h->index : h->type == WAL_MARK ? h->vote : 0,
-		mark ? h->index : 0);
+	take_note(g, h->term, h->type == WAL_ENTRY ? h->index : 0, mark ? h->index : 0);
+	if (h->type == WAL_MARK)
+		take_note(g, 0, h->vote, 0);
 	return false;
 }
 
