@@ -115,8 +115,7 @@ int wal_group_apply(struct wal *w, const struct wal_rhdr *h, struct wal_pos at)
 			return -EUCLEAN;
 		/* A mark says where the log ends; those of older logs do not. */
 		if (h->type == WAL_MARK && h->vote &&
-			(h->vote == UINT64_MAX ||
-				h->vote != VX_MAX(wal_group_last(g), h->index)))
+			(h->vote == UINT64_MAX || h->vote != VX_MAX(wal_group_last(g), h->index)))
 			return -EUCLEAN;
 		if (h->type == WAL_RESET) {
 			g->head = g->n = 0;
