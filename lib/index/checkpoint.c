@@ -309,18 +309,32 @@ int ckpt_get_words(struct ckpt_reader *r, uint32_t *v, size_t n)
 	return rc;
 }
 
-/* Compares the header with the index; fills the counts. */
-static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, const uint8_t *h,
-	struct index_tag *ret_tag, uint32_t ret_count[6], struct vx_err *err)
+/* What a header says by itself. */
+static int check_header(struct ckpt_reader *r, uint64_t size, const uint8_t *h, struct vx_err *err)
 {
 	uint64_t payload = get_le64(h + 24);
 	uint64_t blocks = payload / CKPT_BLOCK + (payload % CKPT_BLOCK != 0);
-	char kind[9] = {0};
 
 	if (memcmp(h, magic, sizeof magic) != 0 || get_le64(h + 120) != hash_xxh3(h, 120, 0))
 		return vx_err_set(err, -EUCLEAN, "damaged header");
 	if (get_le32(h + 8) != CKPT_VERSION || get_le32(h + 12) != CKPT_HEADER)
 		return vx_err_set(err, -ESTALE, "version %u", get_le32(h + 8));
+	if (payload > size || size != CKPT_HEADER + payload + blocks * CKPT_SUM)
+		return vx_err_set(err, -EUCLEAN, "its length does not fit its header");
+	r->salt = get_le64(h + 16);
+	r->left = payload;
+	return 0;
+}
+
+/* Compares the header with the index; fills the counts. */
+static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, const uint8_t *h,
+	struct index_tag *ret_tag, uint32_t ret_count[6], struct vx_err *err)
+{
+	char kind[9] = {0};
+	int rc = check_header(r, size, h, err);
+
+	if (rc)
+		return rc;
 	memcpy(kind, h + 68, 8);
 	if (strcmp(kind, ix->p.kind) != 0 || get_le64(h + 48) != ix->p.seed ||
 		get_le32(h + 56) != ix->p.dim || get_le32(h + 60) != (uint32_t)ix->p.metric ||
@@ -334,14 +348,11 @@ static int read_header(struct index *ix, struct ckpt_reader *r, uint64_t size, c
 	ret_count[4] = get_le32(h + 108);
 	ret_count[5] = get_le32(h + 112);
 	uint64_t slot_bytes = codes_slot_bytes(&ix->codes);
-	if (payload > size || size != CKPT_HEADER + payload + blocks * CKPT_SUM ||
-		payload / slot_bytes < ret_count[0] || ret_count[1] > ret_count[0] ||
+	if (r->left / slot_bytes < ret_count[0] || ret_count[1] > ret_count[0] ||
 		ret_count[0] > VX_SLOTS_MAX || ret_count[3] > 1 || ret_count[4] > 1 ||
 		ret_count[5] > 1 ||
 		(ret_count[3] == 0 && (ret_count[0] >= CODES_TRAIN || ret_count[1] > 0)))
 		return vx_err_set(err, -EUCLEAN, "its length does not fit its header");
-	r->salt = get_le64(h + 16);
-	r->left = payload;
 	*ret_tag = (struct index_tag){.generation = get_le64(h + 32), .applied = get_le64(h + 40)};
 	return 0;
 }
@@ -492,5 +503,46 @@ int index_load(struct index *ix, struct disk *disk, const char *path, struct ind
 		vx_err_set(err, rc, "%s", rc == -EUCLEAN ? "a block is damaged" : strerror(-rc));
 	if (rc < 0)
 		vx_err_prefix(err, "%s", path);
+	return rc;
+}
+
+static int check_file(struct ckpt_reader *r, struct vx_err *err)
+{
+	uint8_t head[CKPT_HEADER];
+	uint64_t size;
+	int rc = r->disk->ops->size(r->disk, r->fd, &size);
+
+	if (rc < 0)
+		return rc;
+	if (size < CKPT_HEADER)
+		return vx_err_set(err, -EUCLEAN, "shorter than its header");
+	rc = disk_pread(r->disk, r->fd, head, sizeof head, 0);
+	if (rc == 0)
+		rc = check_header(r, size, head, err);
+	while (rc == 0 && r->left > 0)
+		rc = next_block(r);
+	return rc;
+}
+
+int index_file_check(struct disk *disk, const char *path, struct vx_err *err)
+{
+	struct ckpt_reader r = {.disk = disk, .off = CKPT_HEADER};
+
+	r.buf = malloc(CKPT_BLOCK + CKPT_SUM);
+	if (!r.buf)
+		return vx_err_set(err, -ENOMEM, "no memory to read it");
+	if (err)
+		*err = (struct vx_err)VX_ERR_INIT;
+	int rc = r.fd = disk->ops->open(disk, path, O_RDONLY, 0);
+	if (rc >= 0) {
+		rc = check_file(&r, err);
+		(void)disk->ops->close(disk, r.fd);
+	}
+	free(r.buf);
+	if (rc == -EUCLEAN && (!err || err->code == 0))
+		vx_err_set(
+			err, rc, "the block at offset %llu is damaged", (unsigned long long)r.off);
+	else if (rc < 0 && (!err || err->code == 0))
+		vx_err_set(err, rc, "%s", strerror(-rc));
 	return rc;
 }

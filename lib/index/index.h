@@ -139,6 +139,11 @@ VX_MUST_CHECK
 int index_save(struct index *ix, struct disk *disk, const char *path, struct index_tag tag,
 	struct vx_err *err);
 
+/* Whether a file is one that index_save wrote, block by block, without loading it: lengths and checksums.  -EUCLEAN, with the
+ * place; -ESTALE: of another version; -ENOENT, -EIO, -ENOMEM. */
+VX_MUST_CHECK
+int index_file_check(struct disk *disk, const char *path, struct vx_err *err);
+
 /* Loads a checkpoint into a fresh index.  -EUCLEAN (damaged, or a slot is neither in the structure nor in the
  * tail), -ESTALE (other parameters), -ENOENT: the index is then still fresh and usable.  Whether it has the
  * slots that it should have is index_compare's to say. */

@@ -20,9 +20,13 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "store/claim.h"
 #include "store/pagesum.h"
 #include "store/read_i.h"
 #include "store/verify_i.h"
+
+#define CLAIM_TRIES   5u
+#define CLAIM_WAIT_US 2000u
 
 /* --- findings -------------------------------------------------------------------------------- */
 
@@ -579,7 +583,49 @@ static void check_files(struct check *c)
 	}
 }
 
-static int check_served(struct check *c, struct vx_err *err)
+/* Its writer may be at it: a claim that is damaged is looked at again. */
+static int load_claim(struct check *c, uint64_t *ret)
+{
+	char path[STORE_PATH_MAX];
+	int rc = store_path(path, c->sl->dir, SLICE_CLAIM), bad = -EUCLEAN;
+
+	for (unsigned n = 0; rc == 0 && bad == -EUCLEAN && n < CLAIM_TRIES; n++) {
+		if (n > 0)
+			usleep(CLAIM_WAIT_US);
+		bad = claim_load(c->disk, path, ret);
+	}
+	if (rc == 0 && bad == -EUCLEAN)
+		verify_say(c->v, VERIFY_DERIVED, path, 0, "is damaged, and claims nothing");
+	return rc;
+}
+
+/* 'claimed' was read before the view began.  A generation that was left meanwhile is behind what the next one claims. */
+static void check_claimed(struct check *c, uint64_t claimed)
+{
+	vx_lock(&c->sl->shard->mu);
+	bool current = !c->sl->superseded;
+	vx_unlock(&c->sl->shard->mu);
+	if (current && claimed > c->st.applied)
+		verify_say(c->v, VERIFY_DAMAGE, c->db_path, VERIFY_NOWHERE,
+			"has lost entries %llu to %llu: its -wal file is damaged or gone",
+			(unsigned long long)c->st.applied + 1, (unsigned long long)claimed);
+}
+
+/* The checkpoint that the next start would load; what is in it was compared with the slice when it was in memory. */
+static int check_checkpoint_file(struct check *c)
+{
+	struct vx_err err = VX_ERR_INIT;
+	char path[STORE_PATH_MAX];
+	int rc = store_path(path, c->gen_dir, SLICE_CHECKPOINT);
+
+	if (rc == 0)
+		rc = index_file_check(c->disk, path, &err);
+	if (rc == -EUCLEAN || rc == -EIO)
+		verify_say(c->v, VERIFY_DERIVED, path, VERIFY_NOWHERE, "%s", vx_err_msg(&err, rc));
+	return rc == -ENOMEM || rc == -EMFILE ? rc : 0;
+}
+
+static int check_served(struct check *c, uint64_t claimed, struct vx_err *err)
 {
 	struct index *ix;
 	int rc = metadb_load_state(c->db, c->sl->cid, &c->schema, &c->st, err);
@@ -589,6 +635,8 @@ static int check_served(struct check *c, struct vx_err *err)
 			c->v, VERIFY_DAMAGE, c->db_path, VERIFY_NOWHERE, "%s", vx_err_msg(err, rc));
 		return 0;
 	}
+	if (rc == 0)
+		check_claimed(c, claimed);
 	if (rc == 0)
 		rc = check_tables(c);
 	if (rc == -EUCLEAN) /* said */
@@ -600,13 +648,20 @@ static int check_served(struct check *c, struct vx_err *err)
 	check_files(c);
 	if (slice_view(c->sl).applied >= c->st.applied)
 		check_marks(c);
-	rc = slice_index_ready(c->sl, &ix, err);
+	rc = check_checkpoint_file(c);
+	if (rc == 0)
+		rc = slice_index_ready(c->sl, &ix, err);
 	return rc ? rc : check_index(c, ix, NULL);
 }
 
 static int check_connected(struct check *c, struct vx_err *err)
 {
-	int rc = metadb_open(c->db, c->db_path, CHECK_CACHE_KIB, err);
+	uint64_t claimed = 0;
+	int rc = load_claim(c, &claimed);
+
+	if (rc)
+		return rc;
+	rc = metadb_open(c->db, c->db_path, CHECK_CACHE_KIB, err);
 
 	if (rc == -EUCLEAN || rc == -EIO) {
 		verify_say(c->v, VERIFY_DAMAGE, c->db_path, VERIFY_NOWHERE, "%s",
@@ -616,7 +671,7 @@ static int check_connected(struct check *c, struct vx_err *err)
 	if (rc == 0)
 		rc = metadb_run(c->db, ST_BEGIN_READ);
 	if (rc == 0)
-		rc = check_served(c, err);
+		rc = check_served(c, claimed, err);
 	if (c->db->c && !sqlite3_get_autocommit(c->db->c))
 		(void)!metadb_run(c->db, ST_ROLLBACK);
 	metadb_close(c->db);

@@ -21,7 +21,9 @@
 #include "cluster/fsck.h"
 #include "cluster/snapshot.h"
 #include "dbtest.h"
+#include "store/claim.h"
 #include "store/pagesum.h"
+#include "store/store_i.h"
 
 #define DIM       8
 #define TEXT      3000u
@@ -391,6 +393,106 @@ static void a_flip_in_a_page_that_was_read_is_found(void **state)
 	planted_release(&p);
 }
 
+/* As must_find, of what would be made anew. */
+static void must_find_derived(struct db *db, const char *file, const char *why)
+{
+	struct findings l;
+
+	look(db, &l);
+	if (!strstr(l.text, file) || !strstr(l.text, why) || l.v.derived != 1 || l.v.damage)
+		fail_msg("%s, '%s', is not all of %s", file, why, l.text);
+}
+
+/* What a mark claimed and the tables do not have, before the next start finds it. */
+static void a_claim_that_is_not_met_is_found(void **state)
+{
+	struct planted p;
+	char path[512];
+
+	(void)state;
+	planted_init(&p);
+	path_of(path, p.dir, "shard-001/c-1/mark");
+	assert_int_equal(claim_write(disk_real(), path, 1), 0);
+	nothing_wrong(p.db);
+	assert_int_equal(claim_write(disk_real(), path, 1000000), 0);
+	must_find(p.db, "shard-001/c-1/meta.db", "to 1000000");
+	for (off_t at = 0; at < 24; at += 5) {
+		flip(path, at);
+		must_find_derived(p.db, "shard-001/c-1/mark", "claims nothing");
+		flip(path, at);
+	}
+	/* As a power cut leaves it. */
+	assert_int_equal(truncate(path, 10), 0);
+	nothing_wrong(p.db);
+	planted_release(&p);
+}
+
+/* The claim is the slice's, the tables are a generation's: who still reads the one before is behind, and nothing is lost. */
+static void a_generation_that_was_left_is_no_damage(void **state)
+{
+	struct planted p;
+	struct vx_err err = VX_ERR_INIT;
+	struct findings l = {.v = {.found = note_found}};
+	int rc = 0;
+
+	(void)state;
+	planted_init(&p);
+	struct shard *sh = p.db->shards[0];
+	struct slice *old = shard_slice_get(sh, p.c->cid, &rc, &err);
+	assert_non_null(old);
+	uint32_t was = slice_view(old).generation;
+	assert_ok(coll_compact(p.c, &err));
+	assert_ok(coll_index_wait(p.c, clock_mono_ns() + 30000000000u, NULL, NULL));
+	for (uint64_t i = 1; i <= 20; i++)
+		assert_ok(put_long(p.c, i, 2));
+	struct slice *now = shard_slice_get(sh, p.c->cid, &rc, &err);
+	assert_non_null(now);
+	assert_int_equal(slice_view(now).generation, was + 1);
+	/* As a mark of the new one leaves it. */
+	char path[512];
+	path_of(path, p.dir, "shard-000/c-1/mark");
+	assert_int_equal(claim_write(disk_real(), path, slice_view(now).applied), 0);
+	assert_true(slice_view(now).applied > slice_view(old).applied);
+	l.v.ctx = &l;
+	assert_ok(slice_verify(old, &l.v, &err));
+	if (l.text[0])
+		fail_msg("found: %s", l.text);
+	slice_put(now);
+	slice_put(old);
+	nothing_wrong(p.db);
+	planted_release(&p);
+}
+
+/* The checkpoint that the next start would load. */
+static void a_flip_in_a_checkpoint_is_found(void **state)
+{
+	struct planted p;
+	struct stat st;
+	char path[512];
+
+	(void)state;
+	planted_init(&p);
+	for (uint64_t i = 251; i <= 2600; i++)
+		assert_ok(put_long(p.c, i, 1));
+	coll_put(p.c);
+	db_close(p.db);
+	p.db = open_small(p.dir, 2, 3600 * 1000);
+	p.c = dt_coll(p.db, "docs");
+	path_of(path, p.dir, "shard-000/c-1/graph.ckpt");
+	if (stat(path, &st) < 0)
+		path_of(path, p.dir, "shard-000/c-1/g-0001/graph.ckpt");
+	assert_int_equal(stat(path, &st), 0);
+	nothing_wrong(p.db);
+	for (off_t at = 0; at < st.st_size; at += 1 + st.st_size / 7) {
+		flip(path, at);
+		must_find_derived(p.db, "graph.ckpt", "damaged");
+		flip(path, at);
+	}
+	assert_int_equal(truncate(path, st.st_size - 1), 0);
+	must_find_derived(p.db, "graph.ckpt", "length");
+	planted_release(&p);
+}
+
 static void what_does_not_belong_is_a_note(void **state)
 {
 	static const char *const names[] = {
@@ -594,6 +696,9 @@ int main(void)
 		cmocka_unit_test(a_slice_that_is_nobodys_is_found),
 		cmocka_unit_test(a_slice_that_is_gone_is_found),
 		cmocka_unit_test(a_flip_in_a_page_that_was_read_is_found),
+		cmocka_unit_test(a_claim_that_is_not_met_is_found),
+		cmocka_unit_test(a_generation_that_was_left_is_no_damage),
+		cmocka_unit_test(a_flip_in_a_checkpoint_is_found),
 		cmocka_unit_test(what_does_not_belong_is_a_note),
 		cmocka_unit_test(what_a_restore_leaves_is_no_damage),
 		cmocka_unit_test(beside_everything_nothing_is_found),

@@ -201,6 +201,17 @@ static int try_load(struct index *ix)
 	return rc;
 }
 
+/* Without loading it. */
+static int try_check(void)
+{
+	struct vx_err err = VX_ERR_INIT;
+	int rc = index_file_check(disk_real(), path, &err);
+
+	assert_int_equal(err.code, rc);
+	assert_true(rc == 0 || strlen(err.msg) > 0);
+	return rc;
+}
+
 static void make_small_checkpoint(enum vx_metric metric, const char *quant)
 {
 	struct index *ix = points_index(&p, metric, NULL, quant);
@@ -225,11 +236,13 @@ static void flip_every_byte(enum vx_metric metric, const char *quant)
 		int rc = try_load(ix);
 		if (rc != -EUCLEAN)
 			fail_msg("byte %zu of %zu: %d", i, n, rc);
+		assert_int_equal(try_check(), -EUCLEAN);
 		assert_int_equal(pwrite(fd, &b[i], 1, (off_t)i), 1);
 	}
 	close(fd);
 	/* And the index is still fresh: undamaged bytes load. */
 	assert_int_equal(try_load(ix), 0);
+	assert_int_equal(try_check(), 0);
 	assert_int_equal(index_linked(ix), 60);
 	index_free(ix);
 	free(b);
@@ -256,10 +269,12 @@ static void every_other_length_is_noticed(void **state)
 	for (size_t i = 0; i < n; i += i < 300 ? 1 : 97) {
 		write_file(b, i);
 		assert_int_equal(try_load(ix), -EUCLEAN);
+		assert_int_equal(try_check(), -EUCLEAN);
 	}
 	b[n] = 0;
 	write_file(b, n + 1);
 	assert_int_equal(try_load(ix), -EUCLEAN);
+	assert_int_equal(try_check(), -EUCLEAN);
 	index_free(ix);
 	free(b);
 }
@@ -297,6 +312,7 @@ static void missing_file_and_used_index_are_refused(void **state)
 	unlink(path);
 	struct index *ix = points_index(&p, VX_L2, NULL, NULL);
 	assert_int_equal(try_load(ix), -ENOENT);
+	assert_int_equal(try_check(), -ENOENT);
 	make_small_checkpoint(VX_L2, NULL);
 	points_append(&p, ix, 0, 10);
 	struct index_tag got;
