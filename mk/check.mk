@@ -91,6 +91,15 @@ check-valgrind: $(TEST_BINS) ## the C tests under valgrind, but for those that w
 	+$(Q)$(call run_tests,1,$(foreach t,$(filter-out $(SLOW_valgrind:%=$(OUT)/tests/%),$(TEST_BINS)),\
 		'valgrind-$(patsubst $(OUT)/tests/%,%,$(t))=$(VALGRIND) $(call valgrind_leaks,$(t)) $(t)'),-t 1800)
 
+# Times that a daemon of that speed does not meet: SLOW_valgrind_bats.
+SLOW_valgrind_bats :=
+.PHONY: check-valgrind-daemon
+check-valgrind-daemon: TEST_ENV := $(subst $(abspath $(BIN)),$(abspath $(OUT)/valgrind/bin),$(TEST_ENV))
+check-valgrind-daemon: all ## the mount and the tools against a daemon under valgrind
+	$(Q)tests/valgrind.sh $(BIN) $(OUT)/valgrind
+	+$(Q)rc=0; $(call run_tests,1,$(filter-out $(SLOW_valgrind_bats:%=tests/%.bats),$(call bats_of,daemon mount cli)),-t 1800) || rc=1; \
+		tests/valgrind.sh -r $(OUT)/valgrind || rc=1; exit $$rc
+
 check-crash: all $(filter %/cluster/test_crash,$(TEST_BINS)) ## kill -9 under load, CRASH_CYCLES times: nothing acknowledged is lost
 	$(Q)env $(TEST_ENV) CRASH_CYCLES=$(CRASH_CYCLES) tests/crash/run.sh $(CRASH_CYCLES)
 

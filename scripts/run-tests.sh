@@ -63,8 +63,8 @@ fi
 
 # --- one item ----------------------------------------------------------------------------------
 case $one in
+*=*) name=${one%%=*} kind=command ;; # before the next: the command may be bats with a file
 *.bats) name=${one##*/tests/} name=${name#tests/} name=${name%.bats} kind=bats ;;
-*=*) name=${one%%=*} kind=command ;;
 *) name=${one##*/tests/} name=${name#tests/} kind=cmocka ;;
 esac
 base=$dir/${label:+$label-}$(echo "$name" | tr '/ ' '--')

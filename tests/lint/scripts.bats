@@ -24,6 +24,12 @@ teardown()
 	[ "${lines[1]}" = "1 passed, 1 failed" ]
 }
 
+@test "run-tests takes a command that ends with a bats file for a command" {
+	run "$run_tests" -l log 'in-env=true --tap some.bats'
+	[ "$status" -eq 0 ]
+	[[ $output == *"in-env "*" 1 passed"* ]]
+}
+
 @test "run-tests counts a skip as a failure where CI is set" {
 	CI=1 run "$run_tests" -l log 'c=exit 77'
 	[ "$status" -ne 0 ]
