@@ -58,8 +58,10 @@ check-mount: all $(call bins_of,$(CHECK_MOUNT)) ## the daemon and the mount, wit
 check-tools: all $(call bins_of,$(CHECK_TOOLS)) ## codecs, embedder, protocol and tools, with 1 and with 4 shards
 	$(call check_modules,$(CHECK_TOOLS))
 
+# TSan itself ends a child that makes threads after one of its calls was refused memory ("dup thread with used id").
+NOT_tsan := cluster/test_oom
 check-c: $(TEST_BINS) ## every C test (of this VARIANT)
-	$(call check,$(TEST_BINS))
+	$(call check,$(filter-out $(NOT_$(VARIANT):%=$(OUT)/tests/%),$(TEST_BINS)))
 # What takes minutes under TSan for the sake of arithmetic, while the races it could find are
 # looked for by quicker tests, is left to the long form.
 SLOW_tsan := cluster/test_churn cluster/test_oom cluster/test_quota hnsw/test_precision hnsw/test_recall index/test_search \
