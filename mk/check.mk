@@ -93,8 +93,8 @@ check-valgrind: $(TEST_BINS) ## the C tests under valgrind, but for those that w
 	+$(Q)$(call run_tests,1,$(foreach t,$(filter-out $(SLOW_valgrind:%=$(OUT)/tests/%),$(TEST_BINS)),\
 		'valgrind-$(patsubst $(OUT)/tests/%,%,$(t))=$(VALGRIND) $(call valgrind_leaks,$(t)) $(t)'),-t 1800)
 
-# Times that a daemon of that speed does not meet: SLOW_valgrind_bats.
-SLOW_valgrind_bats :=
+# These count what is done in a time, or look beside the programs for others.
+SLOW_valgrind_bats := cli/test_bench mount/lifecycle
 .PHONY: check-valgrind-daemon
 check-valgrind-daemon: TEST_ENV := $(subst $(abspath $(BIN)),$(abspath $(OUT)/valgrind/bin),$(TEST_ENV))
 check-valgrind-daemon: all ## the mount and the tools against a daemon under valgrind

@@ -18,6 +18,7 @@ rm -rf "$out"
 mkdir -p "$out/bin" "$out/log"
 out=$(realpath "$out")
 supp=$(realpath "$(dirname "$0")/valgrind.supp")
+ln -s "$bin/../tests" "$out/tests"
 for f in "$bin"/*; do
 	ln -s "$f" "$out/bin/"
 done

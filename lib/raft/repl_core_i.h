@@ -45,6 +45,7 @@ struct repl_guard {
 	bool ae_open;
 	bool ae_answered; /* a result went out while it was received */
 	bool ae_appended; /* it started an append */
+	bool ae_stale;    /* rule 19: it is of an older term */
 	/* Leader: rule 3. */
 	uint64_t own_term; /* the term the next field belongs to */
 	bool own_durable;
@@ -213,6 +214,10 @@ bool repl_guard_put_configuration_right(struct repl_core_group *g);
 struct raft_server *repl_guard_lend_vote(struct repl_core_group *g, int *ret_role);
 bool repl_guard_begin_term(struct repl_core_group *g);
 bool repl_guard_skip_committed(struct repl_core_group *g, struct raft_message *m);
+void repl_guard_refuse_stale(
+	const struct repl_core_group *g, struct raft_append_entries_result *res);
+void repl_guard_tell_term(const struct repl_core_group *g, struct raft_request_vote_result *res);
+bool repl_guard_has_receiver(const struct raft_message *m);
 
 /* All rules about a message that arrives and one that leaves. */
 enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_message *m);

@@ -27,7 +27,8 @@ void repl_guard_open_append(struct repl_core_group *g, const struct raft_append_
 {
 	struct repl_guard *gd = &g->guard;
 	gd->ae_open = false;
-	if (ae->term < g->raft.current_term)
+	gd->ae_stale = ae->term < g->raft.current_term;
+	if (gd->ae_stale)
 		return; /* libraft refuses it */
 	if (gd->verified_term != ae->term) {
 		gd->verified_term = ae->term;
@@ -46,7 +47,7 @@ void repl_guard_close_append(struct repl_core_group *g)
 	struct repl_guard *gd = &g->guard;
 	if (gd->ae_open && gd->ae_appended && !gd->ae_answered)
 		gd->verified_index = VX_MAX(gd->verified_index, gd->ae_top);
-	gd->ae_open = false;
+	gd->ae_open = gd->ae_stale = false;
 }
 
 /* A snapshot of this term's leader verifies everything below it, provided that what we
@@ -354,6 +355,36 @@ struct raft_server *repl_guard_lend_vote(struct repl_core_group *g, int *ret_rol
 	return self;
 }
 
+/* --- rule 19: a refusal is one ------------------------------------------------------------------ */
+
+/* libraft refuses a message of an older term by naming its previous index, and takes a refusal that names 0 for success: the
+ * answer to the late first message of a node that has come to lead a later term would acknowledge all that is in our
+ * memory, durable or not.  A refusal that names another index is old news to whoever leads. */
+void repl_guard_refuse_stale(
+	const struct repl_core_group *g, struct raft_append_entries_result *res)
+{
+	if (g->guard.ae_stale && res->rejected == 0)
+		res->rejected = 1;
+}
+
+/* --- rule 20: who is asked too early says which term it is ------------------------------------- */
+
+/* libraft answers a pre-vote in the candidate's term, also when it refuses because its own is later.  The candidate
+ * never hears of that; if only its log is long enough to be elected, nobody ever is. */
+void repl_guard_tell_term(const struct repl_core_group *g, struct raft_request_vote_result *res)
+{
+	if (res->pre_vote == raft_tribool_true && !res->vote_granted)
+		res->term = VX_MAX(res->term, g->raft.current_term);
+}
+
+/* --- rule 21: no answer to nobody ----------------------------------------------------------------- */
+
+/* An install that ends when the leader is not known any more (rule 18 forgets it) is answered to node 0. */
+bool repl_guard_has_receiver(const struct raft_message *m)
+{
+	return m->server_id != 0 && m->server_address;
+}
+
 /* --- the two doors ------------------------------------------------------------------------------------- */
 
 enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_message *m)
@@ -386,8 +417,14 @@ enum repl_verdict repl_guard_receive(struct repl_core_group *g, struct raft_mess
 
 enum repl_verdict repl_guard_send(struct repl_core_group *g, struct raft_message *m)
 {
-	if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT &&
-		!repl_guard_clamp_result(g, &m->append_entries_result))
+	if (!repl_guard_has_receiver(m))
 		return REPL_DROP;
+	if (m->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+		repl_guard_refuse_stale(g, &m->append_entries_result);
+		if (!repl_guard_clamp_result(g, &m->append_entries_result))
+			return REPL_DROP;
+	} else if (m->type == RAFT_IO_REQUEST_VOTE_RESULT) {
+		repl_guard_tell_term(g, &m->request_vote_result);
+	}
 	return REPL_PASS;
 }

@@ -492,6 +492,100 @@ static void raft_late_first_message_appends_nothing(void **state)
 	end(h);
 }
 
+/* Rule 19.  A follower holds entries that are not on its disk yet when a message of an older term comes, the first one that
+ * there was: its answer acknowledges nothing. */
+static void raft_refusal_of_an_old_message_acknowledges_nothing(void **state)
+{
+	(void)state;
+	struct sim *h = quiet();
+	lead(h, 0);
+	sim_run(h, 300);
+	struct raft *r = sim_raft(h, 1);
+	assert_true(r->current_term > 1);
+	sim_isolate(h, 2, true);
+	sim_disk_latency(h, 1, 700);
+	uint64_t x = sim_propose(h, 0, 16);
+	sim_run(h, 30);
+	assert_true(sim_core(h, 1)->pending > 0);
+	struct raft_message m = append_message(r->current_term - 1, 0, 0, 0);
+	sim_inject(h, 0, 1, &m);
+	sim_run(h, 100);
+	assert_false(sim_acked(h, x));
+	sim_disk_latency(h, 1, 1);
+	sim_run(h, 1500);
+	assert_true(sim_acked(h, x));
+	end(h);
+}
+
+struct refusals {
+	uint64_t term;
+	unsigned n;
+};
+
+static void note_refusal(void *arg, unsigned from, unsigned to, const struct raft_message *m)
+{
+	struct refusals *v = arg;
+	if (m->type != RAFT_IO_REQUEST_VOTE_RESULT || from != 1 || to != 2 ||
+		m->request_vote_result.vote_granted)
+		return;
+	v->term = m->request_vote_result.term;
+	v->n++;
+}
+
+/* Rule 20.  A candidate of an older term that asks whether it would be elected hears of the later one. */
+static void raft_refused_pre_vote_tells_the_term(void **state)
+{
+	(void)state;
+	struct sim *h = quiet();
+	lead(h, 0);
+	sim_run(h, 300);
+	sim_isolate(h, 0, true);
+	lead(h, 1);
+	struct raft *r = sim_raft(h, 1);
+	struct refusals v = {0};
+	sim_tap(h, note_refusal, &v);
+	uint64_t term = r->current_term;
+	assert_true(term > 2);
+	struct raft_message m = vote_message(term - 1, 3, raft_last_index(r) + 5, term);
+	m.request_vote.pre_vote = true;
+	m.request_vote.disrupt_leader = false;
+	sim_inject(h, 2, 1, &m);
+	sim_run(h, 20);
+	assert_int_equal(v.n, 1);
+	assert_int_equal(v.term, term);
+	assert_int_equal(r->current_term, term);
+	sim_tap(h, NULL, NULL);
+	end(h);
+}
+
+/* Rule 21.  An install ends after its leader was forgotten; the simulator dies of a message to nobody. */
+static void raft_install_ends_without_a_leader(void **state)
+{
+	(void)state;
+	struct sim *h = quiet();
+	lead(h, 0);
+	sim_isolate(h, 1, true);
+	for (unsigned i = 0; i < 20; i++) {
+		sim_propose_many(h, 0, 10, 1 << 14);
+		sim_run(h, 100);
+	}
+	sim_disk_latency(h, 1, 700);
+	sim_heal(h);
+	for (unsigned i = 0; i < 400 && !sim_core(h, 1)->installing; i++)
+		sim_run(h, 10);
+	assert_true(sim_core(h, 1)->installing);
+	sim_isolate(h, 1, true);
+	stand_still(h, 1);
+	sim_raft(h, 1)->follower_state.current_leader.id = 0; /* as a vote that is lent does */
+	sim_run(h, 1000);
+	assert_false(sim_core(h, 1)->installing);
+	sim_heal(h);
+	sim_disk_latency(h, 1, 1);
+	sim_run(h, 4000);
+	assert_int_equal(sim_applied(h, 1), sim_applied(h, 0));
+	end(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -509,6 +603,9 @@ int main(void)
 		cmocka_unit_test(raft_no_truncation_under_an_append),
 		cmocka_unit_test(raft_no_append_during_an_install),
 		cmocka_unit_test(raft_late_first_message_appends_nothing),
+		cmocka_unit_test(raft_refusal_of_an_old_message_acknowledges_nothing),
+		cmocka_unit_test(raft_refused_pre_vote_tells_the_term),
+		cmocka_unit_test(raft_install_ends_without_a_leader),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
