@@ -109,7 +109,7 @@ static void regain(struct wal_group *g, uint64_t last)
 		g->n = (size_t)(last - g->base);
 	}
 	g->doubt.adrift = false;
-	g->doubt.upto = VX_MAX(g->doubt.upto, last);
+	g->doubt.upto = last;
 }
 
 /* The highest of what is seen of a stopped group; 0 changes nothing. */
@@ -148,10 +148,14 @@ static bool look_at(struct wal_group *g, const struct wal_rhdr *h, struct wal_pl
 }
 
 /* The record was applied: what it says again. */
-static void settle(struct wal_group *g, uint8_t type)
+static void settle(struct wal_group *g, const struct wal_rhdr *h)
 {
 	struct wal_doubt *d = &g->doubt;
+	uint8_t type = h->type;
 
+	/* What is above is gone, whatever it was. */
+	if (type == WAL_TRUNCATE)
+		d->upto = VX_MIN(d->upto, h->index - 1);
 	if (type == WAL_HARDSTATE)
 		d->hard = false;
 	if (type == WAL_MARK)
@@ -178,13 +182,13 @@ int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *
 	if (g->stopped && !look_at(g, h, place))
 		return 0;
 	see(&g->doubt, h->term, h->type == WAL_TRUNCATE ? 0 : h->index);
+	if (h->type == WAL_MARK)
+		see(&g->doubt, 0, h->vote);
 	if (g->doubt.stuck && !is_beginning(h))
 		return 0;
 	if (wal_doubt_born(l, g))
 		set_adrift(g, l->births);
-	if (h->type == WAL_MARK)
-		see(&g->doubt, 0, h->vote);
-	if (g->doubt.adrift && h->type == WAL_ENTRY)
+	if (g->doubt.adrift && h->type == WAL_ENTRY && h->index)
 		regain(g, h->index - 1);
 	else if (g->doubt.adrift && h->type == WAL_MARK && h->vote)
 		regain(g, h->vote);
@@ -199,7 +203,7 @@ int wal_doubt_apply(struct wal *w, struct wal_losses *l, const struct wal_rhdr *
 	}
 	if (rc)
 		return rc;
-	settle(g, h->type);
+	settle(g, h);
 	if (payload_ok)
 		return 0;
 	place.why = "a flushed record is damaged";
@@ -230,12 +234,12 @@ static void adopt(struct wal_group *g, const struct wal_row *r)
 	g->mark_term = r->mark_term;
 	if (g->doubt.adrift) {
 		g->doubt.adrift = false;
-		g->doubt.upto = VX_MAX(g->doubt.upto, r->last);
+		g->doubt.upto = r->last;
 	}
-	if (wal_group_last(g) != r->last || g->base > r->mark_index) {
+	if (wal_group_last(g) != r->last) {
 		g->base = r->last;
 		g->head = g->n = 0;
-	} else {
+	} else if (g->base < r->mark_index) {
 		size_t k = (size_t)(r->mark_index - g->base);
 		g->head += k;
 		g->n -= k;

@@ -229,6 +229,60 @@ static void a_table_or_a_mark_brings_back_a_vote(void **state)
 	}
 }
 
+/* --- entries ------------------------------------------------------------------------------ */
+/* What was read behind a loss is there also when the segments before it have been recycled. */
+static void what_goes_on_does_so_after_recycling(void **state)
+{
+	(void)state;
+	for (unsigned marked = 0; marked < 2; marked++) {
+		struct lab l = begin();
+		entries(&l, 2, 4);
+		next_segment(&l);
+		unsigned i = put1(&l, 2, WAL_HARDSTATE, 0, 6);
+		put1(&l, 2, WAL_ENTRY, 5, 6);
+		put1(&l, 2, WAL_ENTRY, 6, 6);
+		if (marked)
+			put1(&l, 2, WAL_MARK, 3, 1);
+		next_segment(&l);
+		put1(&l, 2, WAL_MARK, 5, 6);
+		lose(&l, i);
+		for (unsigned k = 0; k < 3; k++) {
+			reopen(&l);
+			must_be(&l, 2, 6, 5, 6);
+			assert_int_equal(l.w->segs[0].seq, k ? 2 : 1);
+			assert_int_equal(wal_upkeep(l.w), 0);
+		}
+		end(&l);
+	}
+}
+
+/* Whatever may have replaced entries that were truncated since: a mark where the log ends now settles it. */
+static void what_was_truncated_after_a_loss_is_not_asked_for(void **state)
+{
+	(void)state;
+	for (unsigned by = 0; by < 3; by++) {
+		struct lab l = begin();
+		entries(&l, 2, 8);
+		unsigned i = put1(&l, 2, WAL_ENTRY, 9, 1);
+		put1(&l, 2, WAL_ENTRY, 10, 1);
+		if (by == 1)
+			i = put1(&l, 2, WAL_TRUNCATE, 6, 0);
+		else
+			put1(&l, 2, WAL_TRUNCATE, 6, 0);
+		put1(&l, 2, WAL_ENTRY, 6, 2);
+		if (by < 2)
+			put1(&l, 2, WAL_MARK, 6, 2);
+		put1(&l, 2, WAL_ENTRY, 7, 3);
+		lose(&l, i);
+		reopen(&l);
+		if (by < 2)
+			must_be(&l, 2, 1, 6, 7);
+		else
+			assert_true(is_stopped(&l, 2));
+		end(&l);
+	}
+}
+
 /* --- births ---------------------------------------------------------------------------------- */
 /* That a group is known explains its bit, but does not exclude that its twin began in what is lost. */
 static void a_group_may_be_born_under_the_bit_of_another(void **state)
@@ -418,6 +472,35 @@ static void it_goes_on_beyond_all_that_was_seen(void **state)
 		assert_int_equal(wal_lift(l.w, 2, &term, &index), 0);
 		assert_true(term >= 9);
 		assert_true(index >= 21);
+		end(&l);
+	}
+}
+
+/* Also what a mark alone tells of, behind records that do not follow. */
+static void it_goes_on_beyond_what_a_mark_told(void **state)
+{
+	(void)state;
+	for (unsigned twice = 0; twice < 2; twice++) {
+		struct lab l = begin();
+		uint64_t term, index;
+		entries(&l, 2, 20);
+		put1(&l, 2, WAL_MARK, 20, 1);
+		put(&l, 2, WAL_RESET, 5, 1);
+		put(&l, 2, WAL_ENTRY, 6, 2);
+		unsigned i = flush(&l);
+		put1(&l, 2, WAL_ENTRY, 7, 2);
+		for (uint64_t k = 8; k <= 30; k++)
+			put(&l, 2, WAL_ENTRY, k, 2);
+		unsigned j = flush(&l);
+		put1(&l, 2, WAL_MARK, 7, 2);
+		lose(&l, i);
+		lose(&l, j);
+		reopen(&l);
+		if (twice)
+			reopen(&l);
+		assert_true(is_stopped(&l, 2));
+		assert_int_equal(wal_lift(l.w, 2, &term, &index), 0);
+		assert_int_equal(index, 30);
 		end(&l);
 	}
 }
@@ -916,12 +999,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_reset_does_not_bring_back_a_vote),
 		cmocka_unit_test(a_table_or_a_mark_brings_back_a_vote),
+		cmocka_unit_test(what_goes_on_does_so_after_recycling),
+		cmocka_unit_test(what_was_truncated_after_a_loss_is_not_asked_for),
 		cmocka_unit_test(a_group_may_be_born_under_the_bit_of_another),
 		cmocka_unit_test(twins_are_both_stopped_whenever_the_open_is_killed),
 		cmocka_unit_test(a_dropped_group_is_not_stopped),
 		cmocka_unit_test(nothing_goes_on_without_a_vital_group),
 		cmocka_unit_test(an_accepted_loss_stays_accepted),
 		cmocka_unit_test(it_goes_on_beyond_all_that_was_seen),
+		cmocka_unit_test(it_goes_on_beyond_what_a_mark_told),
 		cmocka_unit_test(a_vital_group_with_a_verdict_is_refused),
 		cmocka_unit_test(a_lost_manifest_is_not_taken_for_an_older_one),
 		cmocka_unit_test(evidence_reaches_back_to_what_was_there),
