@@ -152,25 +152,29 @@ static int frame_apply(struct scan *s, const struct wal_seg *seg, uint64_t off,
 }
 
 /* --- one segment ------------------------------------------------------------------- */
-/* Block by block; those that the disk does not give back are zeros, and noted.  1: there are some. */
-static int read_each(struct scan *s, int fd, size_t size)
+/* Block by block, those that are 'missing' yet; the ones that the disk does not give back stay so, are zeros, and noted.
+ * 1: there are some. */
+static int read_each(struct scan *s, int fd, size_t size, bool *missing)
 {
 	struct disk *d = s->w->disk;
-	int missing = 0;
+	int any = 0;
 
 	s->unreadable = 0;
 	for (size_t off = 0; off < size; off += WAL_BLOCK) {
 		size_t n = VX_MIN((size_t)WAL_BLOCK, size - off);
+		if (!missing[off / WAL_BLOCK])
+			continue;
 		int rc = disk_pread(d, fd, s->img + off, n, off);
 		if (rc && rc != -EIO)
 			return rc;
+		missing[off / WAL_BLOCK] = rc != 0;
 		if (rc) {
 			memset(s->img + off, 0, n);
 			s->unreadable = off;
-			missing = 1;
+			any = 1;
 		}
 	}
-	return missing;
+	return any;
 }
 
 /* A verdict lasts, so a disk that is only slow to come back (a path, a bus reset) is given some time. */
@@ -180,12 +184,18 @@ static int read_blocks(struct scan *s, int fd, size_t size)
 
 	if (rc != -EIO)
 		return rc;
-	rc = read_each(s, fd, size);
+	size_t n = size / WAL_BLOCK + 1;
+	bool *missing = malloc(n * sizeof *missing);
+	if (!missing)
+		return -ENOMEM;
+	memset(missing, true, n * sizeof *missing);
+	rc = read_each(s, fd, size, missing);
 	while (rc == 1 && s->waits < READ_WAITS) {
 		unsigned ms = READ_WAIT_MS << s->waits++;
 		nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
-		rc = read_each(s, fd, size);
+		rc = read_each(s, fd, size, missing);
 	}
+	free(missing);
 	return rc == 1 ? 0 : rc;
 }
 

@@ -766,6 +766,32 @@ static void a_disk_is_given_time(void **state)
 	}
 }
 
+/* Nor is a block asked for again that it gave back once. */
+static void a_block_that_was_read_is_not_lost_again(void **state)
+{
+	(void)state;
+	struct lab l = begin();
+	size_t size;
+	entries(&l, 2, 3);
+	unsigned j = l.n, i = put1(&l, 2, WAL_ENTRY, 4, 1);
+	next_segment(&l);
+	assert_int_equal(l.seq[i], 1);
+	assert_non_null(file(l.d, 1, "wal", &size));
+	struct disk *d = faultdisk(l.d);
+	wal_close(l.w);
+	/* The one comes back when the other one is gone. */
+	faultdisk_bad("0000000001.wal", l.start[i] + 8);
+	faultdisk_heals(4);
+	faultdisk_arm(FAULT_PREAD,
+		(unsigned)(1 + 3 * (size / WAL_BLOCK) + l.start[j] / WAL_BLOCK + 1), -EIO);
+	l.w = NULL;
+	assert_int_equal(wal_open(d, DIR_NAME, &small, &l.w, NULL), 0);
+	must_be(&l, 2, 1, 0, 4);
+	wal_close(l.w);
+	l.w = must_open(l.d);
+	end(&l);
+}
+
 /* Whatever call fails once, reading ones too, while an open stops a group or finds it stopped: the next open says the same. */
 static void a_failing_call_changes_no_verdict(void **state)
 {
@@ -1016,6 +1042,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_ends_inside_a_block_is_read_up_to_there),
 		cmocka_unit_test(a_block_that_cannot_be_read_is_lost),
 		cmocka_unit_test(a_disk_is_given_time),
+		cmocka_unit_test(a_block_that_was_read_is_not_lost_again),
 		cmocka_unit_test(a_failing_call_changes_no_verdict),
 		cmocka_unit_test(what_the_log_makes_is_its_own),
 		cmocka_unit_test(a_verdict_is_a_name),
