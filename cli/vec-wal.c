@@ -132,7 +132,7 @@ static void print_json(const struct wal_view_record *r, const struct entry_reade
 		type_name(r->type), r->file, r->offset, r->frame, r->group, r->term, r->index);
 	if (r->type == WAL_HARDSTATE)
 		cli_outf(",\"vote\":%" PRIu64, r->vote);
-	if (r->type == WAL_MARK)
+	if (r->type == WAL_MARK && r->vote)
 		cli_outf(",\"last\":%" PRIu64, r->vote);
 	if (r->type == WAL_ENTRY)
 		cli_outf(",\"entry\":\"%s\"", entry_name(r->etype));
@@ -150,7 +150,7 @@ static void print_text(const struct wal_view_record *r, const struct entry_reade
 		r->file, r->offset, r->group, r->term, r->index);
 	if (r->type == WAL_HARDSTATE)
 		cli_outf(" vote=%" PRIu64, r->vote);
-	if (r->type == WAL_MARK)
+	if (r->type == WAL_MARK && r->vote)
 		cli_outf(" last=%" PRIu64, r->vote);
 	if (r->type == WAL_ENTRY)
 		cli_outf(" entry=%s", entry_name(r->etype));
