@@ -77,8 +77,8 @@ check-rot-plants: $(ROT_TESTS:%=$(OUT)/tests/%) $(OUT)/tests/wal/test_damage ## 
 
 # The suites where the system refuses io_uring, as containers do.
 check-no-uring: all $(CRASH_PROGS) $(call bins_of,$(CHECK_STORE)) ## log, store, tools and mount without io_uring
-	$(call check,$(foreach t,$(call bins_of,$(CHECK_STORE)),'no-uring-$(notdir $(t))=$(CRASH_OUT)/nouring $(t)') \
-		$(foreach t,$(call bats_of,cli $(CHECK_MOUNT)),'no-uring-$(basename $(notdir $(t)))=$(CRASH_OUT)/nouring bats --tap $(t)'))
+	$(call check,$(foreach t,$(call bins_of,$(CHECK_STORE)),'no-uring-$(t:$(OUT)/tests/%=%)=$(CRASH_OUT)/nouring $(t)') \
+		$(foreach t,$(call bats_of,cli $(CHECK_MOUNT)),'no-uring-$(t:tests/%.bats=%)=$(CRASH_OUT)/nouring bats --tap $(t)'))
 
 .PHONY: bench-no-uring
 bench-no-uring: all $(CRASH_OUT)/nouring ## writing where io_uring is refused beside writing where it is not

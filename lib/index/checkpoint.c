@@ -309,6 +309,18 @@ int ckpt_get_words(struct ckpt_reader *r, uint32_t *v, size_t n)
 	return rc;
 }
 
+static int get_head(
+	struct ckpt_reader *r, uint8_t ret[CKPT_HEADER], uint64_t *ret_size, struct vx_err *err)
+{
+	int rc = r->disk->ops->size(r->disk, r->fd, ret_size);
+
+	if (rc < 0)
+		return rc;
+	if (*ret_size < CKPT_HEADER)
+		return vx_err_set(err, -EUCLEAN, "shorter than its header");
+	return disk_pread(r->disk, r->fd, ret, CKPT_HEADER, 0);
+}
+
 /* What a header says by itself. */
 static int check_header(struct ckpt_reader *r, uint64_t size, const uint8_t *h, struct vx_err *err)
 {
@@ -424,13 +436,8 @@ static int read_all(
 	uint32_t count[6], dead = 0;
 	uint64_t size;
 	struct index_tag tag;
-	int rc = r->disk->ops->size(r->disk, r->fd, &size);
+	int rc = get_head(r, head, &size, err);
 
-	if (rc < 0)
-		return rc;
-	if (size < CKPT_HEADER)
-		return vx_err_set(err, -EUCLEAN, "shorter than its header");
-	rc = disk_pread(r->disk, r->fd, head, sizeof head, 0);
 	if (rc == 0)
 		rc = read_header(ix, r, size, head, &tag, count, err);
 	if (rc == 0)
@@ -510,13 +517,8 @@ static int check_file(struct ckpt_reader *r, struct vx_err *err)
 {
 	uint8_t head[CKPT_HEADER];
 	uint64_t size;
-	int rc = r->disk->ops->size(r->disk, r->fd, &size);
+	int rc = get_head(r, head, &size, err);
 
-	if (rc < 0)
-		return rc;
-	if (size < CKPT_HEADER)
-		return vx_err_set(err, -EUCLEAN, "shorter than its header");
-	rc = disk_pread(r->disk, r->fd, head, sizeof head, 0);
 	if (rc == 0)
 		rc = check_header(r, size, head, err);
 	while (rc == 0 && r->left > 0)

@@ -433,10 +433,9 @@ static void raft_no_truncation_under_an_append(void **state)
 	end(h);
 }
 
-/* Rule 14.  While a snapshot is being installed libraft has no entries to apply. */
-static void raft_no_append_during_an_install(void **state)
+/* Node 1 was cut off for long and has begun to install a snapshot, on a slow disk. */
+static struct sim *with_install(void)
 {
-	(void)state;
 	struct sim *h = quiet();
 	lead(h, 0);
 	sim_isolate(h, 1, true);
@@ -450,6 +449,14 @@ static void raft_no_append_during_an_install(void **state)
 	for (unsigned i = 0; i < 400 && !sim_core(h, 1)->installing; i++)
 		sim_run(h, 10);
 	assert_true(sim_core(h, 1)->installing);
+	return h;
+}
+
+/* Rule 14.  While a snapshot is being installed libraft has no entries to apply. */
+static void raft_no_append_during_an_install(void **state)
+{
+	(void)state;
+	struct sim *h = with_install();
 	struct raft *r = sim_raft(h, 1);
 	struct raft_message m = append_message(r->current_term, raft_last_index(r),
 		repl_core_term_of(sim_core(h, 1), raft_last_index(r)), raft_last_index(r));
@@ -562,18 +569,7 @@ static void raft_refused_pre_vote_tells_the_term(void **state)
 static void raft_install_ends_without_a_leader(void **state)
 {
 	(void)state;
-	struct sim *h = quiet();
-	lead(h, 0);
-	sim_isolate(h, 1, true);
-	for (unsigned i = 0; i < 20; i++) {
-		sim_propose_many(h, 0, 10, 1 << 14);
-		sim_run(h, 100);
-	}
-	sim_disk_latency(h, 1, 700);
-	sim_heal(h);
-	for (unsigned i = 0; i < 400 && !sim_core(h, 1)->installing; i++)
-		sim_run(h, 10);
-	assert_true(sim_core(h, 1)->installing);
+	struct sim *h = with_install();
 	sim_isolate(h, 1, true);
 	stand_still(h, 1);
 	sim_raft(h, 1)->follower_state.current_leader.id = 0; /* as a vote that is lent does */

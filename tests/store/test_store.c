@@ -1,4 +1,7 @@
-/* Properties of the store, against a model in memory. */
+/* Properties of the store, against a model in memory.
+ *
+ * Long because what is asked of a store as a whole stands here; compaction, transactions, rot and threads
+ * have files of their own. */
 #include "store/pagesum.h"
 #include "fixture.h"
 

@@ -245,6 +245,17 @@ static void one_hurt_flush_stops_none_but_its_own(void **state)
 	assert_true(stops > tries / 3 && harmless > 0 && refusals > 0);
 }
 
+/* A new log with one flush, of the vital group. */
+static struct wal *open_with_vital(struct disk *d)
+{
+	struct wal *w = must_open(d);
+	assert_int_equal(
+		wal_stage(w, &(struct wal_rec){.group = VITAL, .type = WAL_HARDSTATE, .term = 1}),
+		0);
+	assert_int_equal(wal_flush(w), 0);
+	return w;
+}
+
 /* --- what can have been in it ---------------------------------------------------------------- */
 /* Flushes 'sound', then 'gone', then 'after', each in one frame and as they are (marks of older logs came alone), and
  * wipes out 'gone': is group 2 stopped? */
@@ -258,11 +269,7 @@ static bool stopped_by(const struct wal_rec *sound, unsigned n_sound, const stru
 	size_t size;
 
 	assert_non_null(d);
-	struct wal *w = must_open(d);
-	assert_int_equal(
-		wal_stage(w, &(struct wal_rec){.group = VITAL, .type = WAL_HARDSTATE, .term = 1}),
-		0);
-	assert_int_equal(wal_flush(w), 0);
+	struct wal *w = open_with_vital(d);
 	for (unsigned p = 0; p < 3; p++) {
 		if (p == 1)
 			at = wal_cur(w)->end;
@@ -343,11 +350,7 @@ static void marked_after_a_loss(
 	size_t size;
 
 	assert_non_null(d);
-	struct wal *w = must_open(d);
-	assert_int_equal(
-		wal_stage(w, &(struct wal_rec){.group = VITAL, .type = WAL_HARDSTATE, .term = 1}),
-		0);
-	assert_int_equal(wal_flush(w), 0);
+	struct wal *w = open_with_vital(d);
 	uint64_t at = wal_cur(w)->end;
 	for (unsigned i = 0; i < n_gone; i++)
 		assert_int_equal(wal_stage(w, &gone[i]), 0);

@@ -2,6 +2,8 @@
  *
  * Each test writes a history by hand, loses one flush of it or more, and says what the next open must think of each
  * group: what is lost may have been anything.  Group 1 is vital.  Groups 5 and 101 share a bit in the sets that frames keep.
+ *
+ * It is long because all cases stand on one lab, a few lines each; what happens by chance is test_damage.c's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
